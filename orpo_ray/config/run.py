@@ -1,0 +1,109 @@
+"""The whole configuration of one run, and the checks that span sections."""
+
+import re
+from typing import Any
+
+from pydantic import ConfigDict, field_validator
+
+from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems
+from orpo_ray.config.method import NegativesConfig, PolicyConfig, SamplingConfig
+from orpo_ray.config.models import StudentConfig, TeacherConfig
+from orpo_ray.config.place import LimitsConfig, ResourcesConfig, StorageConfig, TaskConfig, TrackingConfig
+from orpo_ray.config.section import Section, option, required
+from orpo_ray.config.training import EvalConfig, ExportConfig, TrainConfig
+
+
+class RunConfig(Section):
+    """One distillation run: a YAML file of these sections."""
+
+    model_config = ConfigDict(title="orpo_ray run")
+
+    name: str = option("run", "The run's name: the same name and storage go on where the last start stopped.")
+    seed: int = option(0, "Seed of plan, sampling and data split.", ge=0, lt=2**31)
+    task: TaskConfig = required("The task and its rows.")
+    teacher: TeacherConfig = option(TeacherConfig(), "The black-box teacher.")
+    student: StudentConfig = required("The student that is trained.")
+    sampling: SamplingConfig = option(SamplingConfig(), "How traces are drawn.")
+    negatives: NegativesConfig = option(NegativesConfig(), "Which student traces count as wrong.")
+    policy: PolicyConfig = option(PolicyConfig(), "The mixed policy.")
+    train: TrainConfig = option(TrainConfig.model_validate({}), "Optimisation.")
+    eval: EvalConfig = option(EvalConfig(), "Held-out accuracy.")
+    export: ExportConfig = option(ExportConfig(), "What becomes of the trained student.")
+    storage: StorageConfig = option(StorageConfig(), "Where the run's files lie.")
+    tracking: TrackingConfig = option(TrackingConfig(), "Metrics for people.")
+    resources: ResourcesConfig = option(ResourcesConfig(), "What each group of actors asks of Ray.")
+    limits: LimitsConfig = option(LimitsConfig(), "How long a wait may last.")
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_a_directory(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+            raise ValueError("a run's name is a directory's name: letters, digits, dot, dash and underscore")
+        return name
+
+    @property
+    def block_rows(self) -> int:
+        """Plan rows a block, after the default."""
+        return self.resources.block_rows or default_block_rows(self.train.global_batch, self.train.workers)
+
+    @property
+    def eval_max_tokens(self) -> int:
+        return self.eval.max_tokens or self.sampling.max_tokens
+
+    def geometry(self, prompts: int) -> Geometry:
+        """The stream's shape for `prompts` prompts that have a right teacher trace."""
+        return Geometry(
+            global_batch=self.train.global_batch,
+            ranks=self.train.workers,
+            block_rows=self.block_rows,
+            prompts=prompts,
+            epochs=self.train.epochs,
+            refresh_steps=None if self.policy.refresh == "epoch" else int(self.policy.refresh),
+        )
+
+
+def cross_problems(config: RunConfig) -> list[str]:
+    """Mistakes that only show when sections are read together, one sentence each: field, what is given, what fits."""
+    problems = geometry_problems(
+        config.train.global_batch, config.train.workers, config.resources.block_rows, config.train.micro_batch
+    )
+    if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
+        problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
+    problems += _teacher_problems(config.teacher)
+    for field, engine, tokens in _engines(config):
+        if tokens >= engine.max_model_len:
+            problems.append(
+                f"sampling.max_tokens: {tokens} leaves no room for a prompt in {field}.max_model_len "
+                f"{engine.max_model_len}; take fewer tokens or a longer context"
+            )
+        if engine.prefill_tokens < engine.max_model_len:
+            problems.append(
+                f"{field}.prefill_tokens: {engine.prefill_tokens} is less than {field}.max_model_len "
+                f"{engine.max_model_len}, so a long prompt could not be prefilled whole; take at least that many"
+            )
+    if config.export.select == "best" and config.task.validation_size == 0 and config.task.validation_path is None:
+        problems.append("export.select: `best` needs a validation split; set task.validation_size or validation_path")
+    return problems
+
+
+def _engines(config: RunConfig) -> list[tuple[str, Any, int]]:
+    tokens = max(config.sampling.max_tokens, config.eval_max_tokens)
+    engines = [("student.engine", config.student.engine, tokens)]
+    if config.teacher.backend == "serve":
+        engines.append(("teacher.engine", config.teacher.engine, tokens))
+    return engines
+
+
+def _teacher_problems(teacher: TeacherConfig) -> list[str]:
+    needed = {"serve": ("model",), "openai": ("model", "base_url"), "recorded": ("path",)}[teacher.backend]
+    problems = [
+        f"teacher.{field}: not set, but teacher.backend `{teacher.backend}` needs it"
+        for field in needed
+        if getattr(teacher, field) is None
+    ]
+    if teacher.serve.max_replicas < teacher.serve.min_replicas:
+        problems.append(
+            f"teacher.serve.max_replicas: {teacher.serve.max_replicas} is less than min_replicas "
+            f"{teacher.serve.min_replicas}; take at least as many"
+        )
+    return problems

@@ -1,0 +1,57 @@
+"""The DeepSpeed worker group under Ray Train."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from orpo_ray.config.section import Section, option
+
+
+class TrainConfig(Section):
+    """Optimisation."""
+
+    epochs: int = option(5, "Passes over the prompts.", unit="epochs", ge=1)
+    lam: float = Field(
+        1.0, alias="lambda", ge=0, description="Weight λ of the odds-ratio term; the paper takes 1.0, 0 is plain SFT."
+    )
+    pairs_per_prompt: int = option(
+        4, "Most preference pairs made of one prompt's positives and negatives in an epoch.", unit="pairs", ge=1
+    )
+    global_batch: int = option(32, "Prompts (pair groups) of one optimizer step.", unit="prompts", ge=1)
+    micro_batch: int = option(8, "Pair groups that one worker takes through the model at a time.", unit="prompts", ge=1)
+    workers: int = option(2, "Ray Train workers (ranks).", unit="workers", ge=1)
+    zero_stage: Literal[1, 2, 3] = option(2, "DeepSpeed ZeRO stage: what is partitioned over the workers.")
+    precision: Literal["fp32", "bf16"] = option("bf16", "Precision of the forward and backward pass.")
+    learning_rate: float = option(1e-5, "Peak learning rate of AdamW.", gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = option(
+        "cosine", "Decay of the learning rate after the warm-up."
+    )
+    warmup_ratio: float = option(
+        0.1, "Share of the steps over which the learning rate rises.", unit="share", ge=0, lt=1
+    )
+    weight_decay: float = option(0.0, "AdamW's decoupled weight decay.", ge=0)
+    max_grad_norm: float = option(1.0, "Gradients are clipped to this global norm.", gt=0)
+    gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
+    checkpoint_every: int = option(
+        50, "Optimizer steps between checkpoints; epochs always end with one.", unit="steps", ge=1
+    )
+    checkpoints_kept: int = option(2, "Newest checkpoints that stay on the storage.", unit="checkpoints", ge=1)
+    deepspeed: dict[str, Any] = option(
+        {}, "DeepSpeed JSON merged into ours; refused where it contradicts an option above."
+    )
+
+
+class EvalConfig(Section):
+    """Held-out accuracy."""
+
+    max_tokens: int | None = option(None, "Longest answer; sampling.max_tokens where not set.", unit="tokens", ge=1)
+    temperature: float = option(0.0, "0 is greedy decoding.", ge=0, le=2)
+    samples_kept: int = option(5, "Sample traces kept with every evaluation.", unit="traces", ge=0)
+
+
+class ExportConfig(Section):
+    """What becomes of the trained student."""
+
+    select: Literal["last", "best"] = option(
+        "last", "Export the last student, or the best epoch's on the validation split."
+    )

@@ -1,0 +1,1 @@
+"""What each state of a run does on Ray."""
