@@ -1,0 +1,1 @@
+"""Training the student: the ORPO loss and packed batches (no Ray) below, the Ray Train worker above."""
