@@ -12,7 +12,7 @@ from dataclasses import dataclass
 class Geometry:
     """How the stream's rows fall into blocks, batches and epochs.
 
-    `refresh_steps` is None where a new version is published at the end of each epoch.
+    `refresh_steps` is None where a new student version is published at the end of each epoch only.
     """
 
     global_batch: int
@@ -42,12 +42,17 @@ class Geometry:
 
     @property
     def steps_per_version(self) -> int:
-        """Optimizer steps between two published student versions."""
-        return self.refresh_steps or self.steps_per_epoch
+        """Optimizer steps between two published student versions; an epoch's end always publishes one."""
+        return min(self.refresh_steps or self.steps_per_epoch, self.steps_per_epoch)
 
     @property
-    def rows_per_version(self) -> int:
-        return self.steps_per_version * self.global_batch
+    def versions_per_epoch(self) -> int:
+        return -(-self.steps_per_epoch // self.steps_per_version)
+
+    def version_at(self, step: int) -> int:
+        """How many times the student has been published once `step` optimizer steps are done."""
+        epochs, in_epoch = divmod(step, self.steps_per_epoch)
+        return epochs * self.versions_per_epoch + in_epoch // self.steps_per_version
 
     @property
     def local_rows(self) -> int:

@@ -47,7 +47,7 @@ class PolicyConfig(Section):
         "epoch", "When a new student version is published to the samplers: every epoch, or every N optimizer steps."
     )
     max_staleness: int = option(
-        1,
+        0,
         "Most versions that a sampled pair may lag behind the student it trains; 0 is the paper's strict order.",
         unit="versions",
         ge=0,

@@ -1,0 +1,1 @@
+"""vLLM, wrapped once."""

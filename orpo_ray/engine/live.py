@@ -1,0 +1,49 @@
+"""An engine whose weights change beneath it: every trace is sampled by one version, wholly.
+
+Blocks in flight share the engine as readers; a reload waits for them, and blocks that want a newer version wait for the
+reload. So the batch drains once a version, and never mixes two.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from orpo_ray.engine.vllm_engine import Engine
+
+
+class LiveEngine:
+    """Shares one engine between blocks of possibly different versions."""
+
+    def __init__(self, engine: Engine, version: int, reload_s: float) -> None:
+        self.engine = engine
+        self.version = version
+        self.reloads = 0
+        self._reload_s = reload_s
+        self._active = 0
+        self._idle = asyncio.Condition()
+        self._loading = asyncio.Lock()
+
+    @asynccontextmanager
+    async def at(self, version: int, directory: str) -> AsyncIterator[int]:
+        """Use the engine at `version` or newer; yields the version that samples.
+
+        A newer one is taken where another block has loaded it already: it is fresher, and was admitted by the gate.
+        """
+        async with self._loading:
+            if version > self.version:
+                await self._drain()
+                await self.engine.reload(directory, str(version), self._reload_s)
+                self.version = version
+                self.reloads += 1
+            self._active += 1
+            used = self.version
+        try:
+            yield used
+        finally:
+            async with self._idle:
+                self._active -= 1
+                self._idle.notify_all()
+
+    async def _drain(self) -> None:
+        async with self._idle:
+            await self._idle.wait_for(lambda: self._active == 0)

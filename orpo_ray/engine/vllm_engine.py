@@ -1,0 +1,172 @@
+"""The one wrapper round vLLM's AsyncLLM: start, seeded sampling, reload, stop."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orpo_ray.config.models import EngineConfig
+from orpo_ray.errors import WaitTimeout
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled trace.
+
+    Attributes:
+        token_ids: the engine's own ids, with the end token where the trace ended by itself.
+        text: decoded without special tokens.
+        truncated: cut by length, so without an end token.
+        logp: the engine's mean log-probability of the tokens, before temperature; NaN where it was not asked for.
+        version: label of the weights that sampled it, as the engine itself reports it; None before the first reload.
+    """
+
+    token_ids: list[int]
+    text: str
+    truncated: bool
+    logp: float
+    version: str | None
+
+
+@dataclass(frozen=True)
+class Draw:
+    """How one prompt is sampled. `seed` makes the K traces repeat exactly; temperature 0 is greedy."""
+
+    k: int
+    temperature: float
+    max_tokens: int
+    seed: int
+    top_p: float = 1.0
+    logp: bool = False
+
+
+def prepare_environment(threads: int | None = None) -> None:
+    """Settings that vLLM reads when it is imported. Call it before the first import in the process."""
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
+    # Left to itself each CPU engine pins its threads to every core, on top of its neighbours'.
+    os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+
+
+def engine_arguments(
+    model: str, config: EngineConfig, *, seed: int = 0, trust_remote_code: bool = False
+) -> dict[str, Any]:
+    """Keyword arguments of AsyncEngineArgs for a model directory.
+
+    Prefill is kept whole: a seeded request whose prefill is cut into chunks does not repeat, and kills a CPU engine.
+    """
+    from vllm.platforms import current_platform
+
+    arguments: dict[str, Any] = {
+        "model": model,
+        "dtype": config.dtype,
+        "max_model_len": config.max_model_len,
+        "max_num_seqs": config.max_num_seqs,
+        "max_num_batched_tokens": config.prefill_tokens,
+        "enable_chunked_prefill": False,
+        "enforce_eager": config.enforce_eager,
+        "tensor_parallel_size": config.tensor_parallel,
+        "trust_remote_code": trust_remote_code,
+        "seed": seed,
+    }
+    if current_platform.is_cpu():
+        arguments["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
+    else:
+        arguments["gpu_memory_utilization"] = config.gpu_memory
+    return arguments | config.extra
+
+
+class Engine:
+    """A running vLLM engine. Start it inside the event loop that will use it."""
+
+    def __init__(self, llm: Any, tokenizer: Any) -> None:
+        self._llm = llm
+        self._tokenizer = tokenizer
+
+    @classmethod
+    async def start(
+        cls, model: str, config: EngineConfig, *, threads: int | None = None, trust_remote_code: bool = False
+    ) -> "Engine":
+        """Start an engine on the weights in directory `model`."""
+        prepare_environment(threads)
+        from transformers import AutoTokenizer
+        from vllm import AsyncEngineArgs
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        arguments = engine_arguments(model, config, trust_remote_code=trust_remote_code)
+        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, disable_log_stats=True))
+        return cls(llm, AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code))
+
+    @property
+    def dead(self) -> bool:
+        """Whether the engine's process is gone."""
+        return bool(self._llm.errored)
+
+    async def sample(self, prompt: Sequence[int], how: Draw) -> list[Completion]:
+        """K traces of one prompt, given as token ids, in the order of their seeds."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        parameters = SamplingParams(
+            n=how.k,
+            temperature=how.temperature,
+            top_p=how.top_p,
+            max_tokens=how.max_tokens,
+            seed=how.seed if how.temperature > 0 else None,
+            logprobs=0 if how.logp else None,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        request = {"prompt_token_ids": list(prompt)}
+        outputs: dict[int, Any] = {}
+        async for output in self._llm.generate(request, parameters, request_id=uuid.uuid4().hex):
+            outputs.update({completion.index: completion for completion in output.outputs})
+        return [self._completion(outputs[index]) for index in sorted(outputs)]
+
+    async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
+        """K traces of each prompt, sampled side by side."""
+        return list(await asyncio.gather(*(self.sample(p, d) for p, d in zip(prompts, draws, strict=True))))
+
+    async def reload(self, directory: str, label: str, timeout_s: float) -> None:
+        """Replace the weights by those in `directory`, once nothing is in flight; `label` marks what is sampled next.
+
+        Raises:
+            WaitTimeout: it took longer than `timeout_s` seconds.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._llm.pause_generation(mode="wait", clear_cache=True)
+                try:
+                    await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": directory})
+                    await self._llm.update_weight_version(label)
+                finally:
+                    await self._llm.resume_generation()
+        except TimeoutError:
+            raise WaitTimeout(
+                f"limits.reload_s: an engine did not load {directory} within {timeout_s:g} s; "
+                f"{self._llm.get_num_unfinished_requests()} requests were in flight"
+            ) from None
+
+    def stop(self) -> None:
+        """End the engine's processes."""
+        self._llm.shutdown()
+
+    def _completion(self, output: Any) -> Completion:
+        token_ids = list(output.token_ids)
+        versions = getattr(output, "weight_versions", None)
+        logp = float("nan")
+        if output.cumulative_logprob is not None and token_ids:
+            logp = output.cumulative_logprob / len(token_ids)
+        return Completion(
+            token_ids=token_ids,
+            text=self._tokenizer.decode(token_ids, skip_special_tokens=True),
+            truncated=output.finish_reason == "length",
+            logp=logp,
+            # The oldest span is the one that staleness is counted from.
+            version=versions[0].version if versions else None,
+        )

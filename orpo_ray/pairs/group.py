@@ -1,0 +1,107 @@
+"""The stream's unit: one prompt of one epoch with its pairs, as it travels from sampler to journal to trainer."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import pyarrow as pa
+
+# Where a group's negatives came from: the coin may say live, but a student that makes no wrong trace falls back.
+Origin = Literal["live", "initial", "none"]
+
+SCHEMA = pa.schema(
+    [
+        ("index", pa.int64()),
+        ("epoch", pa.int32()),
+        ("prompt_id", pa.string()),
+        ("coin", pa.string()),
+        ("policy", pa.string()),
+        ("version", pa.int32()),
+        ("real", pa.bool_()),
+        ("prompt", pa.list_(pa.int32())),
+        ("chosen", pa.list_(pa.list_(pa.int32()))),
+        ("rejected", pa.list_(pa.list_(pa.int32()))),
+        ("rejected_logp", pa.list_(pa.float32())),
+        ("pair_chosen", pa.list_(pa.int32())),
+        ("pair_rejected", pa.list_(pa.int32())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class PairGroup:
+    """One row of the stream.
+
+    Attributes:
+        coin: what the plan's φ coin asked for.
+        policy: where the negatives came from in truth.
+        version: the student version that sampled them; 0 for the initial student.
+        real: False for a row of weight 0.
+        prompt: token ids.
+        chosen, rejected: token ids of each trace that a pair uses, end token included where there is one.
+        rejected_logp: the sampler's own mean log-probability of each rejected trace; NaN where it is not known.
+        pair_chosen, pair_rejected: for each pair, indices into chosen and rejected; -1 where there is no negative.
+    """
+
+    index: int
+    epoch: int
+    prompt_id: str
+    coin: str
+    policy: Origin
+    version: int
+    real: bool
+    prompt: list[int]
+    chosen: list[list[int]]
+    rejected: list[list[int]]
+    rejected_logp: list[float]
+    pair_chosen: list[int]
+    pair_rejected: list[int]
+
+    @property
+    def pairs(self) -> int:
+        return len(self.pair_chosen)
+
+
+def build_group(
+    *,
+    index: int,
+    epoch: int,
+    prompt_id: str,
+    coin: str,
+    policy: Origin,
+    version: int,
+    real: bool,
+    prompt: list[int],
+    positives: Sequence[list[int]],
+    negatives: Sequence[list[int]],
+    negatives_logp: Sequence[float],
+    matched: Sequence[tuple[int, int]],
+) -> PairGroup:
+    """A group that carries only the traces its pairs use, renumbered in the order of their first use."""
+    chosen = list(dict.fromkeys(pair[0] for pair in matched))
+    rejected = [index for index in dict.fromkeys(pair[1] for pair in matched) if index >= 0]
+    return PairGroup(
+        index=index,
+        epoch=epoch,
+        prompt_id=prompt_id,
+        coin=coin,
+        policy=policy,
+        version=version,
+        real=real,
+        prompt=prompt,
+        chosen=[positives[place] for place in chosen],
+        rejected=[negatives[place] for place in rejected],
+        rejected_logp=[negatives_logp[place] for place in rejected],
+        pair_chosen=[chosen.index(pair[0]) for pair in matched],
+        pair_rejected=[rejected.index(pair[1]) if pair[1] >= 0 else -1 for pair in matched],
+    )
+
+
+def to_table(groups: Sequence[PairGroup]) -> pa.Table:
+    """Groups as one Arrow table."""
+    return pa.Table.from_pylist([asdict(group) for group in groups], schema=SCHEMA)
+
+
+def from_table(table: pa.Table) -> list[PairGroup]:
+    """The groups of an Arrow table."""
+    return [PairGroup(**row) for row in table.select(SCHEMA.names).to_pylist()]

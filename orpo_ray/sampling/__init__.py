@@ -1,0 +1,1 @@
+"""Student traces: from the initial student, and live through the gated stream."""

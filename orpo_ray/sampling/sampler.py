@@ -1,0 +1,178 @@
+"""The live sampler: a Ray Data actor that turns plan rows into pair groups, one row out for each row in.
+
+Several blocks are in flight on one engine; each waits at the gate, takes the newest weights, samples its live rows,
+judges them, and writes its groups to the journal before anybody trains on them.
+"""
+
+import asyncio
+import json
+import os
+import traceback
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+
+from orpo_ray.config import RunConfig
+from orpo_ray.engine.live import LiveEngine
+from orpo_ray.engine.vllm_engine import Draw, Engine
+from orpo_ray.errors import OrpoRayError, WaitTimeout
+from orpo_ray.pairs import PairGroup, PairSource, Plan, PlanRow, SourcePrompt, build_group, match, to_table
+from orpo_ray.sampling.journal import Journal
+from orpo_ray.sampling.judging import Judged, judge_traces
+from orpo_ray.tasks import Row, Task
+from orpo_ray.weights import Version
+
+
+@dataclass(frozen=True)
+class SamplerSpec:
+    """Everything that a sampler is built from; it travels to the actor by pickle.
+
+    Attributes:
+        attempt: the start of the worker group that it samples for.
+        initial: directory of the initial student.
+        pairs: directory of the pair source.
+    """
+
+    config: RunConfig
+    task: Task
+    attempt: int
+    initial: str
+    pairs: Path
+    journal: Path
+
+
+class Sampler:
+    """The callable class of `Dataset.map_batches`; Ray Data calls it with one block of row indices at a time."""
+
+    def __init__(self, spec: SamplerSpec, board: Any) -> None:
+        self._spec = spec
+        self._board = board
+        self._source = PairSource(spec.pairs)
+        self._geometry = spec.config.geometry(len(self._source))
+        self._plan = Plan(spec.config.seed, spec.config.policy.phi, self._geometry, self._source.prompt_id)
+        self._journal = Journal(spec.journal, self._geometry.global_batch)
+        self._reader = f"sampler-{(ray.get_runtime_context().get_actor_id() or os.urandom(4).hex())[:8]}"
+        self._starting = asyncio.Lock()
+        self._live: LiveEngine | None = None
+
+    async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
+        """One block in, its pair groups out, in order."""
+        indices = batch.column("id").to_pylist()
+        try:
+            yield await self._block(indices)
+        except OrpoRayError:
+            raise
+        except Exception:
+            # A plain raise is retried for ever on an actor whose engine is dead (ray #59522); a new actor is not.
+            if self._live is not None and self._live.engine.dead:
+                traceback.print_exc()
+                os._exit(1)
+            raise
+
+    async def _block(self, indices: list[int]) -> pa.Table:
+        found = await asyncio.to_thread(self._journal.find, indices[0], len(indices))
+        if found is not None:
+            return found
+        rows = [self._plan.row(index) for index in indices]
+        # Rows with the initial student's negatives need no weights, but keep their place in the order.
+        version = await self._admit(indices[-1])
+        try:
+            sampled, number = await self._sample([row for row in rows if row.policy == "live"], version)
+        finally:
+            await self._board.release.remote(self._reader, version.number)
+        table = await asyncio.to_thread(self._groups, rows, sampled, number)
+        await asyncio.to_thread(self._journal.append, indices[0], table, number)
+        return table
+
+    async def _admit(self, last_row: int) -> Version:
+        limit = self._spec.config.limits.gate_s
+        version: Version = await self._board.admit.remote(self._spec.attempt, self._reader, last_row, limit)
+        return version
+
+    async def _sample(self, rows: list[PlanRow], version: Version) -> tuple[dict[int, list[Judged]], int]:
+        """Judged traces by row index, and the version that sampled them."""
+        if not rows:
+            return {}, version.number
+        config = self._spec.config
+        live = await self._engine()
+        prompts = [self._source[row.position] for row in rows]
+        draws = [
+            Draw(
+                k=config.sampling.k,
+                temperature=config.sampling.temperature,
+                top_p=config.sampling.top_p,
+                max_tokens=config.sampling.max_tokens,
+                seed=row.seed,
+                logp=True,
+            )
+            for row in rows
+        ]
+        async with live.at(version.number, version.path) as number:
+            try:
+                async with asyncio.timeout(config.limits.generate_s):
+                    completions = await live.engine.sample_all([prompt.prompt for prompt in prompts], draws)
+            except TimeoutError:
+                raise WaitTimeout(
+                    f"limits.generate_s: {self._reader} did not finish rows {rows[0].index} to {rows[-1].index} "
+                    f"within {config.limits.generate_s:g} s"
+                ) from None
+        judged = await asyncio.to_thread(
+            lambda: [
+                judge_traces(self._spec.task, task_row(prompt), traces, config.negatives, config.sampling.rouge_l_max)
+                for prompt, traces in zip(prompts, completions, strict=True)
+            ]
+        )
+        return {row.index: traces for row, traces in zip(rows, judged, strict=True)}, number
+
+    def _groups(self, rows: list[PlanRow], sampled: dict[int, list[Judged]], number: int) -> pa.Table:
+        return to_table([self._group(row, sampled.get(row.index, []), number) for row in rows])
+
+    def _group(self, row: PlanRow, judged: list[Judged], number: int) -> PairGroup:
+        """Negatives fall back live → initial → none (DESIGN promise 1)."""
+        prompt: SourcePrompt = self._source[row.position]
+        negatives = [item.completion for item in judged if item.kept]
+        if negatives:
+            policy, version = "live", number
+            tokens, logp = [item.token_ids for item in negatives], [item.logp for item in negatives]
+        else:
+            policy, version = ("initial" if prompt.negatives else "none"), 0
+            tokens, logp = prompt.negatives, [float("nan")] * len(prompt.negatives)
+        config = self._spec.config
+        pairs = config.train.pairs_per_prompt
+        return build_group(
+            index=row.index,
+            epoch=row.epoch,
+            prompt_id=row.prompt_id,
+            coin=row.policy,
+            policy=policy,  # type: ignore[arg-type]
+            version=version,
+            real=row.real,
+            prompt=prompt.prompt,
+            positives=prompt.positives,
+            negatives=tokens,
+            negatives_logp=logp,
+            matched=match(len(prompt.positives), len(tokens), pairs, config.seed, row.epoch, row.prompt_id),
+        )
+
+    async def _engine(self) -> LiveEngine:
+        """The engine, started by the first block that needs it: an off-policy run never pays for one."""
+        async with self._starting:
+            if self._live is None:
+                config = self._spec.config
+                engine = await Engine.start(
+                    self._spec.initial,
+                    config.student.engine,
+                    threads=config.resources.threads,
+                    trust_remote_code=config.student.trust_remote_code,
+                )
+                self._live = LiveEngine(engine, version=0, reload_s=config.limits.reload_s)
+            return self._live
+
+
+def task_row(prompt: SourcePrompt) -> Row:
+    """The task's row, as the pair source keeps it."""
+    return Row(id=prompt.prompt_id, split="train", data=json.loads(prompt.row))

@@ -1,0 +1,96 @@
+"""Checkpoints: optimizer, scheduler, RNG and cursor together, committed by one rename (DESIGN promise 4).
+
+checkpoints/step-000120/       appears when every rank has written its part
+  deepspeed/…                  ZeRO shards of model and optimizer
+  rng-rank-0.pt                random state of each rank
+  orpo_ray_version.json        the manifest: cursor, version, sizes of all files
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from orpo_ray.weights.published import IncompleteVersionError, check_published, seal_directory
+
+_TAG = "deepspeed"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint.
+
+    Attributes:
+        step: optimizer steps done; the stream's cursor is step × global_batch.
+        version: how often the student had been published, and where that version lies.
+        world_size: ranks that wrote it.
+    """
+
+    path: Path
+    step: int
+    version: int
+    version_path: str
+    version_step: int
+    world_size: int
+
+
+def save_checkpoint(
+    engine: Any, directory: Path, facts: dict[str, Any], *, rank: int, barrier: Callable[[], None]
+) -> None:
+    """Write and commit a checkpoint; every rank calls it.
+
+    Args:
+        engine: the DeepSpeed engine.
+        directory: the final directory, `checkpoints/step-…`.
+        facts: the fields of Checkpoint but `path`.
+    """
+    partial = directory.with_name(directory.name + ".partial")
+    if rank == 0:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    barrier()
+    engine.save_checkpoint(str(partial), tag=_TAG)
+    torch.save(torch.get_rng_state(), partial / f"rng-rank-{rank}.pt")
+    barrier()
+    if rank == 0:
+        seal_directory(partial, directory, facts)
+    barrier()
+
+
+def load_checkpoint(engine: Any, checkpoint: Path, *, rank: int) -> None:
+    """Restore what save_checkpoint wrote; every rank calls it."""
+    path, _ = engine.load_checkpoint(str(checkpoint), tag=_TAG)
+    if path is None:
+        raise IncompleteVersionError(f"{checkpoint}: DeepSpeed found nothing to load")
+    torch.set_rng_state(torch.load(checkpoint / f"rng-rank-{rank}.pt"))
+
+
+def newest_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that is whole; one that is not is passed over for the one before."""
+    for path in sorted(directory.glob("step-*"), reverse=True):
+        if path.suffix == ".partial":
+            continue
+        try:
+            facts = check_published(path)
+        except IncompleteVersionError:
+            continue
+        return Checkpoint(
+            path=path,
+            step=facts["step"],
+            version=facts["version"],
+            version_path=facts["version_path"],
+            version_step=facts["version_step"],
+            world_size=facts["world_size"],
+        )
+    return None
+
+
+def prune_checkpoints(directory: Path, keep: int) -> set[int]:
+    """Remove all but the newest `keep` checkpoints; the versions that the kept ones resume with."""
+    whole = sorted(path for path in directory.glob("step-*") if path.suffix != ".partial")
+    for path in whole[:-keep]:
+        shutil.rmtree(path, ignore_errors=True)
+    return {check_published(path)["version"] for path in whole[-keep:]}

@@ -1,0 +1,131 @@
+"""The weight board: the one actor that samplers, trainers and the evaluator share. Thin: gate and shelf hold the logic.
+
+Samplers ask it before they work (`admit`), rank 0 tells it of each new version (`publish`), the evaluator takes from it
+what is to be evaluated (`next_evaluation`). It holds counters and paths, never rows, so its memory does not grow.
+"""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass
+
+from orpo_ray.errors import StaleAttemptError, WaitTimeout
+from orpo_ray.weights.gate import StalenessGate
+from orpo_ray.weights.shelf import Shelf, Version
+
+EVALUATOR = "evaluator"
+
+
+@dataclass(frozen=True)
+class AttemptStart:
+    """Where the current start of the worker group begins.
+
+    Attributes:
+        number: counts starts, from 1, over all starts of the driver.
+        step: optimizer steps that its checkpoint holds.
+        checkpoint: the checkpoint's directory; None at the very beginning.
+    """
+
+    number: int
+    step: int
+    checkpoint: str | None
+
+
+class WeightBoard:
+    """An async actor; see the module's docstring."""
+
+    def __init__(self, initial: Version, gate: StalenessGate) -> None:
+        self._gate = gate
+        self._shelf = Shelf(initial)
+        self._start: AttemptStart | None = None
+        self._changed = asyncio.Condition()
+        self._to_evaluate: deque[Version] = deque()
+        self._finished = False
+
+    async def start_attempt(self, start: AttemptStart, current: Version, older: list[Version]) -> None:
+        """A worker group starts: what is newer than its checkpoint is forgotten, older callers are refused."""
+        async with self._changed:
+            self._shelf.start_attempt(start.number, current, older)
+            self._start = start
+            self._to_evaluate = deque(version for version in self._to_evaluate if version.step <= start.step)
+            for version in self._to_evaluate:
+                self._shelf.hold(EVALUATOR, version.number)
+            self._changed.notify_all()
+
+    async def attempt(self) -> AttemptStart:
+        """The current start, for the workers and samplers that belong to it."""
+        if self._start is None:
+            raise StaleAttemptError("no attempt has begun")
+        return self._start
+
+    async def admit(self, attempt: int, reader: str, last_row: int, timeout_s: float) -> Version:
+        """Wait until rows up to `last_row` may be sampled; the version to sample with, held for `reader`.
+
+        Raises:
+            StaleAttemptError: a newer attempt has begun.
+            WaitTimeout: the trainer published nothing for `timeout_s` seconds that opens the gate.
+        """
+        try:
+            async with asyncio.timeout(timeout_s), self._changed:
+                while True:
+                    self._shelf.check(attempt)
+                    newest = self._shelf.newest
+                    if self._gate.admits(last_row, newest.number):
+                        self._shelf.hold(reader, newest.number)
+                        return newest
+                    await self._changed.wait()
+        except TimeoutError:
+            newest = self._shelf.newest
+            raise WaitTimeout(
+                f"limits.gate_s: sampler {reader} waited {timeout_s:g} s at the gate with row {last_row}; version "
+                f"{newest.number} (step {newest.step}) admits rows below {self._gate.limit(newest.number)}, and the "
+                "trainer has published no newer one"
+            ) from None
+
+    async def release(self, reader: str, number: int) -> None:
+        """`reader` has loaded version `number`, or is done with it."""
+        self._shelf.release(reader, number)
+
+    async def drop_reader(self, reader: str) -> None:
+        """A reader is dead: its holds end."""
+        self._shelf.drop_reader(reader)
+
+    async def publish(self, attempt: int, version: Version) -> list[str]:
+        """A new version is on the storage. Returns directories that nobody reads any more, for the caller to delete."""
+        async with self._changed:
+            self._shelf.publish(attempt, version)
+            if version.epoch is not None:
+                self._to_evaluate.append(version)
+                self._shelf.hold(EVALUATOR, version.number)
+            self._changed.notify_all()
+            return [gone.path for gone in self._shelf.take_removable()]
+
+    async def next_evaluation(self) -> Version | None:
+        """Wait for the next version to evaluate; None once training is finished and nothing is left."""
+        async with self._changed:
+            while not self._to_evaluate:
+                if self._finished:
+                    return None
+                await self._changed.wait()
+            return self._to_evaluate.popleft()
+
+    async def queue_evaluations(self, versions: list[Version]) -> None:
+        """Versions of earlier starts that were published but not evaluated."""
+        async with self._changed:
+            for version in versions:
+                self._to_evaluate.append(version)
+                self._shelf.hold(EVALUATOR, version.number)
+            self._changed.notify_all()
+
+    async def pin(self, attempt: int, numbers: set[int]) -> None:
+        """Versions that kept checkpoints would resume with."""
+        self._shelf.check(attempt)
+        self._shelf.pin(numbers)
+
+    async def finish(self) -> None:
+        """Training is over: the evaluator may stop once its queue is empty."""
+        async with self._changed:
+            self._finished = True
+            self._changed.notify_all()
+
+    async def newest(self) -> Version:
+        return self._shelf.newest
