@@ -1,13 +1,12 @@
 """From a prompt's sampled traces to its negatives: judged, sorted into classes, thinned to diverse ones."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orpo_ray.config.method import NegativesConfig
 from orpo_ray.engine.vllm_engine import Completion
 from orpo_ray.tasks import Row, Task, Verdict
-from orpo_ray.traces.diversity import select_diverse
+from orpo_ray.traces.selection import Choice, choose
 
 
 @dataclass(frozen=True)
@@ -15,12 +14,16 @@ class Judged:
     """One sampled trace with its verdict.
 
     Attributes:
-        kept: it is a negative: wrong (or of a class that counts as wrong), and unlike the ones kept before it.
+        choice: KEPT makes it a negative: wrong (or of a class that counts as wrong), and unlike the ones kept before it.
     """
 
     completion: Completion
     verdict: Verdict
-    kept: bool
+    choice: Choice
+
+    @property
+    def kept(self) -> bool:
+        return self.choice is Choice.KEPT
 
 
 def judge_traces(
@@ -32,25 +35,12 @@ def judge_traces(
         VerifierError: the task's verifier broke; it names the row. Never a wrong answer.
     """
     verdicts = [task.classify(row, completion.text) for completion in completions]
-    candidates = [
-        place
-        for place, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True))
-        if _counts_as_wrong(completion, verdict, negatives)
+    fits = [
+        _counts_as_wrong(completion, verdict, negatives)
+        for completion, verdict in zip(completions, verdicts, strict=True)
     ]
-    diverse = select_diverse([completions[place].text for place in candidates], rouge_l_max)
-    kept = {candidates[place] for place in diverse}
-    return [
-        Judged(completion, verdict, place in kept)
-        for place, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True))
-    ]
-
-
-def tally(judged: Sequence[Judged]) -> Counter[str]:
-    """Counts by verdict, and of truncated and kept traces."""
-    counts: Counter[str] = Counter(str(item.verdict) for item in judged)
-    counts["truncated"] = sum(item.completion.truncated for item in judged)
-    counts["kept"] = sum(item.kept for item in judged)
-    return counts
+    choices = choose([completion.text for completion in completions], fits, rouge_l_max)
+    return [Judged(*item) for item in zip(completions, verdicts, choices, strict=True)]
 
 
 def _counts_as_wrong(completion: Completion, verdict: Verdict, negatives: NegativesConfig) -> bool:

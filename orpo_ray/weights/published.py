@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +78,10 @@ def drop_newer(weights: Path, number: int) -> list[str]:
             shutil.rmtree(directory, ignore_errors=True)
             dropped.append(directory.name)
     return dropped
+
+
+def remove_versions(paths: Iterable[str]) -> None:
+    """Delete versions that nobody needs: the manifest first, so that what a kill leaves is never taken for whole."""
+    for path in paths:
+        (Path(path) / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(path, ignore_errors=True)

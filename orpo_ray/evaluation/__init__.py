@@ -1,0 +1,1 @@
+"""Held-out accuracy with its interval, by one long-lived evaluator."""

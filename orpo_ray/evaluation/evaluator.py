@@ -1,0 +1,180 @@
+"""The one evaluator of a run: a vLLM engine that reloads each published version, beside training, and never stops it.
+
+It takes versions from the board in their order, answers the held-out prompts, and writes
+
+    evaluations/epoch-002-test.json
+
+with counts and a few sample traces. Epoch 0 is the initial student.
+"""
+
+import asyncio
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orpo_ray.config import RunConfig
+from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
+from orpo_ray.errors import WaitTimeout
+from orpo_ray.tasks import Row, Task, Verdict
+from orpo_ray.tasks.prompts import render_prompt
+from orpo_ray.weights import Version
+from orpo_ray.weights.board import EVALUATOR
+from orpo_ray.weights.published import check_published
+
+
+@dataclass(frozen=True)
+class EvaluatorSpec:
+    """What an evaluator is built from.
+
+    Attributes:
+        tasks: the held-out rows by split.
+        initial: directory of the initial student.
+        output: directory of the evaluation files.
+    """
+
+    config: RunConfig
+    tasks: dict[str, Task]
+    initial: str
+    output: Path
+
+
+class Evaluator:
+    """An async Ray actor; see the module's docstring."""
+
+    def __init__(self, spec: EvaluatorSpec) -> None:
+        self._spec = spec
+        self._engine: Engine | None = None
+        self._loaded = spec.initial
+        self._prompts: dict[str, list[tuple[Row, list[int]]]] = {}
+        self._best: tuple[int, int] | None = None
+
+    async def follow(self, board: Any) -> int:
+        """Evaluate what the board hands out until training is finished; how many versions that were."""
+        done = 0
+        while (version := await board.next_evaluation.remote()) is not None:
+            await self.evaluate(version)
+            for number in self._may_go(version):
+                await board.release.remote(EVALUATOR, number)
+            done += 1
+        return done
+
+    async def evaluate(self, version: Version) -> list[dict[str, Any]]:
+        """Accuracy of a version on every held-out split; evaluations that are on the storage are not repeated."""
+        results = []
+        for split in self._spec.tasks:
+            file = evaluation_file(self._spec.output, version.epoch or 0, split)
+            if not file.exists():
+                await self._load(version)
+                write_json(file, await self._answer(split, version))
+            results.append(json.loads(file.read_text()))
+        return results
+
+    async def stop(self) -> None:
+        """End the engine's processes."""
+        if self._engine is not None:
+            self._engine.stop()
+            self._engine = None
+
+    async def _load(self, version: Version) -> None:
+        engine = await self._started()
+        if version.path != self._loaded:
+            check_published(Path(version.path))
+            await engine.reload(version.path, str(version.number), self._spec.config.limits.reload_s)
+            self._loaded = version.path
+
+    async def _answer(self, split: str, version: Version) -> dict[str, Any]:
+        config, started = self._spec.config, time.monotonic()
+        prompts = await asyncio.to_thread(self._split_prompts, split)
+        engine = await self._started()
+        draw = Draw(k=1, temperature=config.eval.temperature, max_tokens=config.eval_max_tokens, seed=config.seed)
+        try:
+            async with asyncio.timeout(config.limits.evaluate_s):
+                answers = await engine.sample_all([prompt for _, prompt in prompts], [draw] * len(prompts))
+        except TimeoutError:
+            raise WaitTimeout(
+                f"limits.evaluate_s: {len(prompts)} {split} prompts were not answered by version {version.number} "
+                f"within {config.limits.evaluate_s:g} s"
+            ) from None
+        completions = [answer[0] for answer in answers]
+        rows = [row for row, _ in prompts]
+        task = self._spec.tasks[split]
+        verdicts = await asyncio.to_thread(
+            lambda: [task.classify(row, item.text) for row, item in zip(rows, completions, strict=True)]
+        )
+        return {
+            "epoch": version.epoch or 0,
+            "step": version.step,
+            "version": version.number,
+            "split": split,
+            "correct": sum(verdict is Verdict.RIGHT for verdict in verdicts),
+            "total": len(verdicts),
+            "parsed": sum(verdict is not Verdict.UNPARSED for verdict in verdicts),
+            "truncated": sum(item.truncated for item in completions),
+            "mean_tokens": sum(len(item.token_ids) for item in completions) / len(completions),
+            "seconds": round(time.monotonic() - started, 3),
+            "path": version.path,
+            "samples": self._samples(task, rows, completions, verdicts),
+        }
+
+    def _samples(
+        self, task: Task, rows: list[Row], completions: list[Completion], verdicts: list[Verdict]
+    ) -> list[dict[str, str]]:
+        kept = self._spec.config.eval.samples_kept
+        return [
+            {
+                "prompt_id": row.id,
+                "prompt": task.prompt(row),
+                "text": item.text,
+                "gold": task.gold(row),
+                "verdict": str(verdict),
+            }
+            for row, item, verdict in list(zip(rows, completions, verdicts, strict=True))[:kept]
+        ]
+
+    def _split_prompts(self, split: str) -> list[tuple[Row, list[int]]]:
+        if split not in self._prompts:
+            from transformers import AutoTokenizer
+
+            student = self._spec.config.student
+            tokenizer = AutoTokenizer.from_pretrained(self._spec.initial, trust_remote_code=student.trust_remote_code)
+            task = self._spec.tasks[split]
+            self._prompts[split] = [(row, render_prompt(tokenizer, task.messages(row))) for row in task.rows()]
+        return self._prompts[split]
+
+    async def _started(self) -> Engine:
+        if self._engine is None:
+            config = self._spec.config
+            self._engine = await Engine.start(
+                self._spec.initial,
+                config.student.engine,
+                threads=config.resources.threads,
+                trust_remote_code=config.student.trust_remote_code,
+            )
+        return self._engine
+
+    def _may_go(self, version: Version) -> list[int]:
+        """Versions whose weights are not needed any more: all but the best on validation so far."""
+        if self._spec.config.export.select == "last":
+            return [version.number]
+        file = evaluation_file(self._spec.output, version.epoch or 0, "validation")
+        correct = int(json.loads(file.read_text())["correct"])
+        if self._best is not None and correct <= self._best[0]:
+            return [version.number]
+        former, self._best = self._best, (correct, version.number)
+        return [former[1]] if former is not None else []
+
+
+def evaluation_file(directory: Path, epoch: int, split: str) -> Path:
+    """Where the evaluation of the student after `epoch` epochs on `split` is written."""
+    return directory / f"epoch-{epoch:03d}-{split}.json"
+
+
+def write_json(file: Path, data: dict[str, Any]) -> None:
+    """Write a JSON file so that a reader sees all of it or nothing."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False))
+    os.replace(partial, file)

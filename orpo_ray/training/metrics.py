@@ -1,0 +1,119 @@
+"""One line an optimizer step in metrics.jsonl, and the same numbers for TensorBoard; rank 0 writes them."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from orpo_ray.config import RunConfig
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.pairs import PairGroup
+from orpo_ray.pairs.group import Origin
+from orpo_ray.training.stats import summary
+from orpo_ray.weights import StalenessGate
+
+_POLICIES: tuple[Origin, ...] = ("live", "initial", "none")
+
+
+@dataclass(frozen=True)
+class StepCounts:
+    """What a step's rows were, to be added up over the ranks.
+
+    Attributes:
+        rows: rows of weight 1.
+        by_policy: rows by the origin of their negatives, in the order live, initial, none.
+        staleness: live rows by staleness in versions, from 0.
+        cut: traces and prompts cut to student.max_length.
+    """
+
+    rows: int
+    by_policy: tuple[int, ...]
+    staleness: tuple[int, ...]
+    cut: int = 0
+
+    @classmethod
+    def of(cls, groups: Sequence[PairGroup], gate: StalenessGate) -> "StepCounts":
+        """Counts of one rank's rows.
+
+        Raises:
+            RuntimeError: a row is staler than policy.max_staleness: the gate's promise is broken.
+        """
+        real = [group for group in groups if group.real]
+        policies = Counter(group.policy for group in real)
+        lags = Counter(gate.staleness(group.index, group.version) for group in real if group.policy == "live")
+        if lags and not 0 <= min(lags) <= max(lags) <= gate.max_staleness:
+            raise RuntimeError(f"staleness {sorted(lags)} outside 0 to {gate.max_staleness}: the gate was passed")
+        return cls(
+            rows=len(real),
+            by_policy=tuple(policies[name] for name in _POLICIES),
+            staleness=tuple(lags[lag] for lag in range(gate.max_staleness + 1)),
+        )
+
+    def tensor(self, cut: int) -> torch.Tensor:
+        """All counts as float64, for one all-reduce."""
+        return torch.tensor([self.rows, cut, *self.by_policy, *self.staleness], dtype=torch.float64)
+
+    @classmethod
+    def from_tensor(cls, values: torch.Tensor) -> "StepCounts":
+        rows, cut, *rest = [int(value) for value in values.tolist()]
+        return cls(rows, tuple(rest[: len(_POLICIES)]), tuple(rest[len(_POLICIES) :]), cut)
+
+
+class MetricsWriter:
+    """Appends to metrics.jsonl, and to TensorBoard where tracking.tensorboard is on."""
+
+    def __init__(self, layout: RunLayout, config: RunConfig) -> None:
+        self._file = layout.metrics.open("a")
+        self._board: Any = None
+        if config.tracking.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(layout.tensorboard))
+
+    def append(
+        self,
+        *,
+        step: int,
+        epoch: int,
+        attempt: int,
+        version: int,
+        learning_rate: float,
+        grad_norm: float,
+        seconds: float,
+        sums: torch.Tensor,
+        counts: StepCounts,
+    ) -> None:
+        """Write the numbers of optimizer step `step` (from 1)."""
+        means = summary(sums)
+        lags = sum(lag * rows for lag, rows in enumerate(counts.staleness))
+        live = sum(counts.staleness)
+        line = {
+            "step": step,
+            "epoch": epoch,
+            "attempt": attempt,
+            "version": version,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "seconds": round(seconds, 4),
+            "pairs_per_s": round(means["pairs"] / seconds, 3) if seconds > 0 else 0.0,
+            "rows": counts.rows,
+            "by_policy": dict(zip(_POLICIES, counts.by_policy, strict=True)),
+            "staleness": {str(lag): rows for lag, rows in enumerate(counts.staleness)},
+            "staleness_mean": lags / live if live else 0.0,
+            "cut": counts.cut,
+            **{name: round(value, 6) for name, value in means.items()},
+        }
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in line.items():
+                if isinstance(value, int | float) and name not in ("step", "attempt"):
+                    self._board.add_scalar(f"train/{name}", value, step)
+
+    def close(self) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()

@@ -1,0 +1,194 @@
+"""The Ray Train loop: one rank of the DeepSpeed group that trains on the stream.
+
+It reads from top to bottom as a step goes: rows from the stream, loss and gradients, ledger, publish, checkpoint.
+"""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train.torch import get_device
+
+from orpo_ray.config import Geometry, RunConfig
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.pairs import PairGroup, from_table
+from orpo_ray.training import deepspeed_engine
+from orpo_ray.training.batching import FILLER, TokenGroup, truncate
+from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
+from orpo_ray.training.ledger import LedgerWriter
+from orpo_ray.training.metrics import MetricsWriter, StepCounts
+from orpo_ray.training.model import OrpoModel
+from orpo_ray.training.publish import gather_weights, in_precision, write_model
+from orpo_ray.weights import StalenessGate, Version
+from orpo_ray.weights.board import AttemptStart
+from orpo_ray.weights.published import publish_directory, remove_versions, version_directory
+
+DATASET = "pair_groups"
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What every rank is given.
+
+    Attributes:
+        start: the attempt, and the checkpoint that it begins from.
+        current: the newest published version at that checkpoint.
+        initial: directory of the initial student.
+    """
+
+    config: RunConfig
+    layout: RunLayout
+    geometry: Geometry
+    start: AttemptStart
+    current: Version
+    initial: str
+
+
+def train_worker(loop_config: dict[str, Any]) -> None:
+    """`train_loop_per_worker` of the TorchTrainer: `spec` is a WorkerSpec, `board` the WeightBoard's handle."""
+    spec: WorkerSpec = loop_config["spec"]
+    torch.set_num_threads(spec.config.resources.threads)
+    batches = _batches(spec.geometry)
+    # The samplers' engines start when the first batch is asked for: beside the model's start, not after it.
+    with ThreadPoolExecutor(1) as background:
+        first = background.submit(next, batches, None)
+        rank = Rank(spec, loop_config["board"])
+        batch = first.result()
+    while batch is not None:
+        rank.step(from_table(batch))
+        batch = next(batches, None)
+    rank.close()
+
+
+def _batches(geometry: Geometry) -> Iterator[Any]:
+    shard = ray.train.get_dataset_shard(DATASET)
+    # Every row prefetched would have to be admitted by the gate a batch earlier (FACTS: prefetching hangs).
+    yield from shard.iter_batches(
+        batch_size=geometry.local_rows, batch_format="pyarrow", prefetch_batches=0, drop_last=True
+    )
+
+
+class Rank:
+    """One worker: its DeepSpeed engine, and where it is in the stream."""
+
+    def __init__(self, spec: WorkerSpec, board: Any) -> None:
+        self._spec, self._board = spec, board
+        self._config, self._geometry = spec.config, spec.geometry
+        self._gate = StalenessGate(spec.geometry, spec.config.policy.max_staleness)
+        self._step = spec.start.step
+        self._version = spec.current
+        self.rank = ray.train.get_context().get_world_rank()
+        self._device = get_device()
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=spec.config.limits.collective_s), dist.group.WORLD)
+        torch.manual_seed(spec.config.seed)
+        self._engine = deepspeed_engine.start(spec.config, spec.initial)
+        if spec.start.checkpoint is not None:
+            load_checkpoint(self._engine, Path(spec.start.checkpoint), rank=self.rank)
+        self._ledger = LedgerWriter(spec.layout.ledger, spec.start.number, self.rank)
+        self._metrics = MetricsWriter(spec.layout, spec.config) if self.rank == 0 else None
+        self._clock = time.monotonic()
+
+    @property
+    def _model(self) -> OrpoModel:
+        model: OrpoModel = self._engine.module
+        return model
+
+    def step(self, groups: list[PairGroup]) -> None:
+        """One optimizer step on this rank's share of a global batch, and what follows from it."""
+        step, geometry = self._step, self._geometry
+        learning_rate = deepspeed_engine.set_learning_rate(self._engine, self._config.train, step, geometry.steps)
+        tokens, cut = self._tokens(groups)
+        sums = deepspeed_engine.train_step(
+            self._engine, tokens, geometry.real_rows(step), self._config.train.micro_batch, self._device
+        )
+        counts = StepCounts.of(groups, self._gate)
+        summed = self._over_ranks(torch.cat([sums.cpu(), counts.tensor(cut)]))
+        self._step = step = step + 1
+        self._ledger.append(step, groups)
+        if self._metrics is not None:
+            now = time.monotonic()
+            self._metrics.append(
+                step=step,
+                epoch=groups[0].epoch,
+                attempt=self._spec.start.number,
+                version=self._version.number,
+                learning_rate=learning_rate,
+                grad_norm=self._grad_norm(),
+                seconds=now - self._clock,
+                sums=summed[: len(sums)],
+                counts=StepCounts.from_tensor(summed[len(sums) :]),
+            )
+            self._clock = now
+        if geometry.version_at(step) > self._version.number:
+            self._publish()
+        if step % self._config.train.checkpoint_every == 0 or step % geometry.steps_per_epoch == 0:
+            self._checkpoint()
+
+    def close(self) -> None:
+        """The stream has ended."""
+        self._ledger.close()
+        if self._metrics is not None:
+            self._metrics.close()
+        if self._step != self._geometry.steps:
+            raise RuntimeError(f"the stream ended at step {self._step} of {self._geometry.steps}")
+
+    def _tokens(self, groups: list[PairGroup]) -> tuple[list[TokenGroup], int]:
+        """The trainer's view of the rows, and how many traces were cut to student.max_length."""
+        tokens, cut = [], 0
+        for group in groups:
+            if not group.real:
+                tokens.append(FILLER)
+                continue
+            fitted, truncation = truncate(TokenGroup.from_pair_group(group), self._config.student.max_length)
+            tokens.append(fitted)
+            cut += truncation.traces + truncation.prompts
+        return tokens, cut
+
+    def _over_ranks(self, values: torch.Tensor) -> torch.Tensor:
+        summed = values.to(self._device)
+        dist.all_reduce(summed)
+        return summed.cpu()
+
+    def _grad_norm(self) -> float:
+        norm = self._engine.get_global_grad_norm()
+        return float(norm) if norm is not None else float("nan")
+
+    def _publish(self) -> None:
+        """The student as it is now becomes the next version, and the samplers are told."""
+        spec, number = self._spec, self._version.number + 1
+        partitioned = self._config.train.zero_stage == 3
+        state = gather_weights(self._model.student, partitioned=partitioned, rank=self.rank)
+        directory = version_directory(spec.layout.weights, number, spec.start.number)
+        epoch, rest = divmod(self._step, self._geometry.steps_per_epoch)
+        self._version = Version(number, str(directory), self._step, epoch if rest == 0 else None)
+        if self.rank == 0:
+            weights = in_precision(state, self._config.train.precision)
+            facts = {"number": number, "step": self._step, "epoch": self._version.epoch, "attempt": spec.start.number}
+            publish_directory(directory, lambda path: write_model(path, weights, Path(spec.initial)), facts)
+            removable = ray.get(self._board.publish.remote(spec.start.number, self._version))
+            remove_versions(removable)
+
+    def _checkpoint(self) -> None:
+        self._ledger.sync()
+        checkpoints = self._spec.layout.checkpoints
+        facts = {
+            "step": self._step,
+            "version": self._version.number,
+            "version_path": self._version.path,
+            "version_step": self._version.step,
+            "world_size": self._geometry.ranks,
+        }
+        directory = checkpoints / f"step-{self._step:06d}"
+        save_checkpoint(self._engine, directory, facts, rank=self.rank, barrier=dist.barrier)
+        if self.rank == 0:
+            pinned = prune_checkpoints(checkpoints, self._config.train.checkpoints_kept)
+            ray.get(self._board.pin.remote(self._spec.start.number, pinned))
+        ray.train.report({"step": self._step})
