@@ -1,0 +1,1 @@
+"""Reasoning traces: what is kept of each, how they are stored, and how alike two are."""
