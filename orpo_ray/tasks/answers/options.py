@@ -1,0 +1,82 @@
+"""Finds an option's own text in what a model wrote."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orpo_ray.tasks.answers.surface import plain
+
+# Numbers whole, words whole, and every sign that is not punctuation: 40 m/s is not 40 m, +1 not -1, 5% not 5.
+_TOKEN = re.compile(r"(?:(?<![\w)])-(?=\.?\d))?\d+(?:,\d{3})*(?:\.\d+)?|[^\W\d_]+|[^\w\s.,;:!?'\"()\[\]{}*`-]")
+_ARTICLES = ("a", "an", "the")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Option number `index` (from 0), in characters `start` to `end` of the text, in `tokens` tokens."""
+
+    index: int
+    start: int
+    end: int
+    tokens: int
+
+
+class OptionTexts:
+    """The texts of one question's options. Letter case counts where options differ in nothing else (`Ww`, `ww`)."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._exact = [_tokens(plain(text)) for text in texts]
+        folded = [_fold(tokens) for tokens in self._exact]
+        self._case_counts = len(set(map(tuple, folded))) < len(set(map(tuple, self._exact)))
+        self._options = self._exact if self._case_counts else folded
+
+    def leading(self, text: str, start: int = 0) -> Found | None:
+        """The longest option that `text` has at `start`, an article before it or not; None where two are the same text."""
+        tokens, spans = self._split(text, start)
+        best: list[Found] = []
+        for index, option in enumerate(self._options):
+            for skipped in (0, 1):
+                if skipped and (not tokens or tokens[0].lower() not in _ARTICLES):
+                    continue
+                for wanted in (option, option[1:] if option and option[0].lower() in _ARTICLES else option):
+                    size = len(wanted)
+                    if size and tokens[skipped : skipped + size] == wanted:
+                        best.append(Found(index, spans[skipped][0], spans[skipped + size - 1][1], size))
+        longest = max((found.tokens for found in best), default=0)
+        indices = {found.index for found in best if found.tokens == longest}
+        return next(found for found in best if found.tokens == longest) if len(indices) == 1 else None
+
+    def within(self, text: str) -> list[Found]:
+        """Every option in `text` but those that lie inside a longer one, from left to right."""
+        tokens, spans = self._split(text, 0)
+        found: list[Found] = []
+        for index, option in enumerate(self._options):
+            size = len(option)
+            for at in range(len(tokens) - size + 1) if size else ():
+                if tokens[at : at + size] == option:
+                    found.append(Found(index, spans[at][0], spans[at + size - 1][1], size))
+        found.sort(key=lambda one: (one.start, -one.tokens))
+        return [
+            one
+            for one in found
+            if not any(
+                other.start <= one.start and one.end <= other.end and other.tokens > one.tokens for other in found
+            )
+        ]
+
+    def holds_token(self, token: str) -> bool:
+        """Whether some option's text has `token` as a word of its own."""
+        return any(token in option for option in self._exact)
+
+    def _split(self, text: str, start: int) -> tuple[list[str], list[tuple[int, int]]]:
+        matches = list(_TOKEN.finditer(text, start))
+        tokens = [match[0].replace(",", "") for match in matches]
+        return (tokens if self._case_counts else _fold(tokens)), [match.span() for match in matches]
+
+
+def _tokens(text: str) -> list[str]:
+    return [match[0].replace(",", "") for match in _TOKEN.finditer(text)]
+
+
+def _fold(tokens: list[str]) -> list[str]:
+    return [token.casefold() for token in tokens]
