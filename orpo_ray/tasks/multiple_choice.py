@@ -11,7 +11,6 @@ from orpo_ray.tasks.answers.label import LabelReader
 from orpo_ray.tasks.record_task import RecordTask, present, text_field
 from orpo_ray.tasks.task import Row
 
-
 # The traces of one prompt are judged one after another.
 _reader = lru_cache(maxsize=1024)(LabelReader)
 

@@ -38,8 +38,9 @@ class RecordTask(Task):
 
     def rows(self) -> list[Row]:
         if self._rows is None:
-            # Of a hub data set that is to be cut, the training split is the pool.
-            source_split = self.split if self._sizes is None else "train"
+            # Where several parts are to be cut from one hub data set, its training split is the pool.
+            alone = self._sizes is None or set(self._sizes) == {self.split}
+            source_split = self.split if alone else "train"
             rows = identify(self._checked(read_records(self.path, source_split)), self.split, self.id_field)
             self._rows = rows if self._sizes is None else split_rows(rows, self._sizes, self._seed)[self.split]
         return self._rows
