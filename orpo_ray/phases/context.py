@@ -15,10 +15,12 @@ Say = Callable[..., None]
 class RunContext:
     """One run, as its phases see it.
 
-    `results` holds what earlier phases returned, by phase name: plain JSON data, as kept in run.json.
+    `results` holds what earlier phases returned, by phase name: plain JSON data, as kept in run.json. `live` holds
+    handles of actors that outlive their phase, as the evaluator; a phase that finds none starts its own.
     """
 
     config: RunConfig
     layout: RunLayout
     say: Say
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    live: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,149 @@
+"""DISTILL: one stream over all epochs, from samplers on live weights to the worker group and back."""
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from orpo_ray.config import Geometry
+from orpo_ray.config.fingerprint import fingerprint, what_matters
+from orpo_ray.errors import OrpoRayError
+from orpo_ray.pairs import PairSource
+from orpo_ray.phases.attempt import Attempt, begin_attempt
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.evaluator_actor import start_evaluator
+from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
+from orpo_ray.phases.retry import decide
+from orpo_ray.phases.student import student_directory
+from orpo_ray.sampling.sampler import SamplerSpec
+from orpo_ray.sampling.stream import ordered_ingest, pair_stream
+from orpo_ray.tasks.split_of import split_of
+from orpo_ray.training.checkpoint import newest_checkpoint
+from orpo_ray.training.worker import DATASET, WorkerSpec, train_worker
+from orpo_ray.weights import StalenessGate, Version
+from orpo_ray.weights.board import WeightBoard
+
+log = logging.getLogger(__name__)
+
+
+class Distill:
+    """The phase."""
+
+    name = "DISTILL"
+
+    def key(self, context: RunContext) -> str:
+        """Changes with every option that matters, and with the pairs."""
+        return fingerprint(what_matters(context.config), context.results["SEED"])
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        """Train to the end of the last epoch, through faults, from wherever an earlier start stopped."""
+        geometry = context.config.geometry(len(PairSource(context.layout.pairs)))
+        initial = Version(0, str(student_directory(context.config)), step=0, epoch=0)
+        gate = StalenessGate(geometry, context.config.policy.max_staleness)
+        board: Any = ray.remote(num_cpus=0)(WeightBoard).remote(initial, gate)
+        evaluator = start_evaluator(context)
+        context.live["evaluator"] = evaluator
+        with MetricsTail(context, geometry):
+            self._train(context, geometry, initial, board, evaluator)
+        ray.get(board.finish.remote())
+        return _summary(context, geometry)
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        """Whether the last checkpoint is on the storage."""
+        checkpoint = newest_checkpoint(context.layout.checkpoints)
+        return checkpoint is not None and checkpoint.step == result["steps"]
+
+    def _train(self, context: RunContext, geometry: Geometry, initial: Version, board: Any, evaluator: Any) -> None:
+        failures = 0
+        while True:
+            attempt = begin_attempt(context.layout, geometry, initial, board)
+            if "following" not in context.live:
+                # Epochs of earlier starts whose evaluation was cut off, and the initial student, come first.
+                waiting = [initial, *(v for v in [*attempt.older, attempt.current] if v.epoch)]
+                ray.get(board.queue_evaluations.remote(waiting))
+                context.live["following"] = evaluator.follow.remote(board)
+            if attempt.start.step >= geometry.steps:
+                return
+            if attempt.start.step:
+                context.say("note", text=f"going on from step {attempt.start.step} of {geometry.steps}")
+            try:
+                self._attempt(context, geometry, attempt, initial, board)
+                return
+            except OrpoRayError:
+                raise
+            except Exception as error:
+                failures += 1
+                decision = decide(error, failures, context.config.limits.failures)
+                if not decision.retry:
+                    raise decision.error from error
+                context.say("note", text=decision.reason)
+
+    def _attempt(self, context: RunContext, geometry: Geometry, attempt: Attempt, initial: Version, board: Any) -> None:
+        config, layout = context.config, context.layout
+        sampler = SamplerSpec(
+            config=config,
+            task=split_of(config.task, "train", config.seed),
+            attempt=attempt.start.number,
+            initial=initial.path,
+            pairs=layout.pairs,
+            journal=layout.journal,
+        )
+        worker = WorkerSpec(config, layout, geometry, attempt.start, attempt.current, initial.path)
+        cpus, gpus = config.resources.trainer_cpus, config.resources.trainer_gpus
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"spec": worker, "board": board},
+            torch_config=TorchConfig(timeout_s=int(config.limits.collective_s)),
+            datasets={DATASET: pair_stream(sampler, board, geometry, attempt.start.step * geometry.global_batch)},
+            dataset_config=ordered_ingest(),
+            scaling_config=ScalingConfig(
+                num_workers=geometry.ranks,
+                use_gpu=gpus > 0,
+                resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+            ),
+            run_config=RunConfig(
+                name=f"attempt-{attempt.start.number:03d}",
+                storage_path=str((layout.run / "train").resolve()),
+                # Which faults are worth another attempt is decided here, by their cause.
+                failure_config=FailureConfig(max_failures=0),
+            ),
+        )
+        trainer.fit()
+
+
+def _summary(context: RunContext, geometry: Geometry) -> dict[str, Any]:
+    """What was trained on, from the metrics of the committed lineage."""
+    lines = list(read_metrics(context.layout.metrics))
+    policies: Counter[str] = Counter()
+    staleness: Counter[str] = Counter()
+    for line in lines:
+        policies.update(line["by_policy"])
+        staleness.update(line["staleness"])
+    seconds = sum(line["seconds"] for line in lines)
+    pairs = sum(int(line["pairs"]) for line in lines)
+    return {
+        "steps": geometry.steps,
+        "epochs": geometry.epochs,
+        "rows": sum(line["rows"] for line in lines),
+        "pairs": pairs,
+        "sft_rows": policies["none"],
+        "by_policy": dict(policies),
+        "staleness": dict(staleness),
+        "versions": geometry.version_at(geometry.steps),
+        "attempts": max((line["attempt"] for line in lines), default=0),
+        "pairs_per_s": round(pairs / seconds, 3) if seconds else 0.0,
+        "loss_first": lines[0]["loss"] if lines else None,
+        "loss_last": lines[-1]["loss"] if lines else None,
+        "weights": newest_weights(context),
+    }
+
+
+def newest_weights(context: RunContext) -> str:
+    """Directory of the last published student."""
+    checkpoint = newest_checkpoint(context.layout.checkpoints)
+    assert checkpoint is not None
+    return str(Path(checkpoint.version_path))

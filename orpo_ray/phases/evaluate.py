@@ -1,0 +1,88 @@
+"""EVALUATE: wait for the evaluator, which has worked beside training, and collect what it found."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError
+
+from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.errors import WaitTimeout
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.evaluator_actor import start_evaluator
+from orpo_ray.phases.student import student_directory
+from orpo_ray.weights import Version
+from orpo_ray.weights.published import check_published
+
+
+class Evaluate:
+    """The phase."""
+
+    name = "EVALUATE"
+
+    def key(self, context: RunContext) -> str:
+        config = context.config
+        splits = {"task": config.task.model_dump(), "eval": config.eval.model_dump(), "select": config.export.select}
+        return fingerprint(splits, context.results["DISTILL"])
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        """Accuracy before, after every epoch and at the end."""
+        following = context.live.pop("following", None)
+        evaluator = context.live.pop("evaluator", None) or start_evaluator(context)
+        limit = context.config.limits.evaluate_s
+        try:
+            if following is not None:
+                ray.get(following, timeout=limit)
+            # A start that found DISTILL finished has no evaluator that followed it: what is missing is made up for.
+            for version in self._versions(context):
+                ray.get(evaluator.evaluate.remote(version), timeout=limit)
+        except GetTimeoutError:
+            raise WaitTimeout(f"limits.evaluate_s: the evaluator was not done {limit:g} s after training") from None
+        finally:
+            _end(evaluator)
+        evaluations = [_short(file) for file in sorted(context.layout.evaluations.glob("epoch-*.json"))]
+        for evaluation in evaluations:
+            context.say("evaluate.done", **{name: evaluation[name] for name in ("epoch", "split", "correct", "total")})
+        return {"evaluations": evaluations}
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        """Whether the evaluation files are on the storage."""
+        return len(list(context.layout.evaluations.glob("epoch-*.json"))) == len(result["evaluations"])
+
+    def _versions(self, context: RunContext) -> list[Version]:
+        """The initial student, and every published end of an epoch that is still on the storage."""
+        versions = [Version(0, str(student_directory(context.config)), step=0, epoch=0)]
+        for directory in sorted(context.layout.weights.glob("v*")):
+            facts = check_published(directory)
+            if facts["epoch"] is not None:
+                versions.append(Version(facts["number"], str(directory), facts["step"], facts["epoch"]))
+        return versions
+
+
+def evaluate_model(context: RunContext, model: Path) -> list[dict[str, Any]]:
+    """Held-out accuracy of the model in a directory: what `orpo-ray eval` prints."""
+    with tempfile.TemporaryDirectory() as output:
+        evaluator = start_evaluator(context, model=model, output=Path(output))
+        try:
+            version = Version(0, str(model), step=0, epoch=0)
+            results: list[dict[str, Any]] = ray.get(evaluator.evaluate.remote(version))
+            return results
+        finally:
+            _end(evaluator)
+
+
+def _end(evaluator: Any) -> None:
+    """Stop the engine's processes, then the actor."""
+    try:
+        ray.get(evaluator.stop.remote(), timeout=30)
+    except (GetTimeoutError, ray.exceptions.RayError):
+        pass
+    finally:
+        ray.kill(evaluator)
+
+
+def _short(file: Path) -> dict[str, Any]:
+    evaluation: dict[str, Any] = json.loads(file.read_text())
+    return {name: value for name, value in evaluation.items() if name != "samples"}

@@ -1,0 +1,58 @@
+"""EXPORT: the finished student as a model directory that transformers and vLLM load."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.phases.context import RunContext
+from orpo_ray.weights.published import MANIFEST, check_published, publish_directory
+
+
+class Export:
+    """The phase."""
+
+    name = "EXPORT"
+
+    def key(self, context: RunContext) -> str:
+        return fingerprint(context.config.export.select, context.results["DISTILL"], context.results["EVALUATE"])
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        """Copy the selected student, and describe it."""
+        from orpo_ray.report.model_card import model_card
+
+        source, epoch = self._selected(context)
+        facts = check_published(source)
+
+        def write(directory: Path) -> None:
+            for file in source.iterdir():
+                if file.name != MANIFEST:
+                    shutil.copy(file, directory / file.name)
+            _generation_config(directory)
+            (directory / "README.md").write_text(model_card(context.config, context.results, epoch), encoding="utf-8")
+
+        publish_directory(context.layout.export, write, {"step": facts["step"], "epoch": epoch})
+        return {"path": str(context.layout.export), "epoch": epoch, "select": context.config.export.select}
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        """Whether the exported directory is whole."""
+        directory = Path(result["path"])
+        return directory.is_dir() and bool(check_published(directory))
+
+    def _selected(self, context: RunContext) -> tuple[Path, int]:
+        """Directory and epoch of the student to export."""
+        evaluations = context.results["EVALUATE"]["evaluations"]
+        if context.config.export.select == "best":
+            trained = [item for item in evaluations if item["split"] == "validation" and item["epoch"] > 0]
+            best = max(trained, key=lambda item: (item["correct"], -item["epoch"]))
+            return Path(best["path"]), int(best["epoch"])
+        return Path(context.results["DISTILL"]["weights"]), int(context.results["DISTILL"]["epochs"])
+
+
+def _generation_config(directory: Path) -> None:
+    """Readers take the end token from here; a student that came without one gets it from its configuration."""
+    if (directory / "generation_config.json").is_file():
+        return
+    from transformers import AutoConfig, GenerationConfig
+
+    GenerationConfig.from_model_config(AutoConfig.from_pretrained(str(directory))).save_pretrained(str(directory))

@@ -1,0 +1,65 @@
+"""Which faults are worth another attempt, and which would only happen again."""
+
+from dataclasses import dataclass
+
+from orpo_ray.errors import OrpoRayError, StaleAttemptError
+
+
+@dataclass(frozen=True)
+class RetryDecision:
+    """What to do about a fault.
+
+    Attributes:
+        reason: one line for the person who watches.
+        error: what to raise where there is no retry.
+    """
+
+    retry: bool
+    reason: str
+    error: OrpoRayError
+
+
+def decide(error: Exception, failures: int, limit: int) -> RetryDecision:
+    """Retry a fault of the cluster up to `limit` times; an error of our own (bad input, a broken verifier) never.
+
+    Args:
+        failures: faults of this run so far, this one included.
+    """
+    ours = our_error(error)
+    if ours is not None and not isinstance(ours, StaleAttemptError):
+        return RetryDecision(False, str(ours), ours)
+    last = _last_line(error)
+    if failures > limit:
+        text = f"the worker group failed {failures} times (limits.failures is {limit}); the last time: {last}"
+        return RetryDecision(False, text, OrpoRayError(text))
+    text = f"the worker group failed ({last}); attempt {failures + 1} starts from the last checkpoint"
+    return RetryDecision(True, text, OrpoRayError(text))
+
+
+def our_error(error: BaseException) -> OrpoRayError | None:
+    """The error of ours that a Ray exception wraps, however deep; None where the cause is another."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        current = waiting.pop()
+        if not isinstance(current, BaseException) or id(current) in seen:
+            continue
+        seen.add(id(current))
+        if isinstance(current, OrpoRayError):
+            return _plain(current)
+        failures = getattr(current, "worker_failures", None)
+        if isinstance(failures, dict):
+            waiting += failures.values()
+        waiting += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+    return None
+
+
+def _plain(error: OrpoRayError) -> OrpoRayError:
+    """Ray raises a class that is both RayTaskError and ours; its text is the remote traceback, the cause's our own."""
+    cause = getattr(error, "cause", None)
+    return cause if isinstance(cause, OrpoRayError) else error
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

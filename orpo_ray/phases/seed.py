@@ -1,0 +1,170 @@
+"""SEED: the initial student's traces, and with them the pair source that DISTILL draws from."""
+
+import itertools
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray.data
+from ray.data import ActorPoolStrategy
+
+from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.errors import DataError, InputError
+from orpo_ray.pairs import PairSource, SourcePrompt, write_pair_source
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.student import student_directory
+from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
+from orpo_ray.tasks import Task
+from orpo_ray.tasks.prompts import encode_completion, render_prompt
+from orpo_ray.tasks.split_of import split_of
+from orpo_ray.traces.model_fingerprint import model_fingerprint
+from orpo_ray.traces.store import TraceDraft, TraceStore
+
+
+class Seed:
+    """The phase."""
+
+    name = "SEED"
+
+    def key(self, context: RunContext) -> str:
+        """Changes with whatever changes the initial student's traces or the pair source."""
+        return fingerprint(_made_from(context))
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        """Sample, judge and store the initial student's traces; write the pair source."""
+        config, layout = context.config, context.layout
+        student = student_directory(config)
+        task = split_of(config.task, "train", config.seed)
+        positives = layout.pairs / "positives"
+        teacher = _teacher_store(context)
+        count = write_pair_source(positives, _with_positives(context, task, teacher, student))
+        key = self.key(context)
+        directory = layout.traces("student", key)
+        store = TraceStore.find(directory, key) or self._sample(context, task, student, directory, count, key)
+        counts = store.counts
+        if counts.kept == 0:
+            raise InputError(
+                f"student.model: {config.student.model} made no wrong trace in {counts.traces} traces of "
+                f"{counts.prompts} prompts, so there is nothing to contrast; take a harder task or a smaller student"
+            )
+        write_pair_source(layout.pairs, _with_negatives(PairSource(positives), store))
+        return {
+            "path": str(directory),
+            "prompts": counts.prompts,
+            "traces": counts.traces,
+            "right": counts.right,
+            "wrong": counts.wrong,
+            "unparsed": counts.unparsed,
+            "truncated": counts.truncated,
+            "negatives": counts.kept,
+            "near_duplicates": counts.near_duplicates,
+            "never_wrong": counts.prompts_without_kept,
+        }
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        """Whether the pair source and the traces behind it are on the storage."""
+        return (context.layout.pairs / "source.arrow").is_file() and Path(result["path"]).is_dir()
+
+    def _sample(
+        self, context: RunContext, task: Task, student: Path, directory: Path, count: int, key: str
+    ) -> TraceStore:
+        config = context.config
+        draft = TraceDraft(directory)
+        blocks = -(-count // BLOCK_PROMPTS)
+        missing = sorted(set(range(blocks)) - draft.blocks())
+        spec = InitialSpec(
+            config=config,
+            task=task,
+            initial=str(student),
+            model=model_fingerprint(student),
+            prompts=context.layout.pairs / "positives",
+            store=directory,
+        )
+        done, traces, started = count - len(missing) * BLOCK_PROMPTS, 0, time.monotonic()
+        if missing:
+            resources = config.resources
+            sampled = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
+                InitialSampler,
+                fn_constructor_args=(spec,),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ActorPoolStrategy(
+                    size=resources.samplers, max_tasks_in_flight_per_actor=resources.blocks_in_flight
+                ),
+                max_concurrency=resources.blocks_in_flight,
+                num_cpus=resources.sampler_cpus,
+                num_gpus=resources.sampler_gpus or None,
+            )
+            for row in sampled.iter_rows():
+                done, traces = done + row["prompts"], traces + row["traces"]
+                rate = traces / (time.monotonic() - started)
+                context.say("seed.progress", done=min(done, count), total=count, traces_per_s=rate)
+        return draft.finish(blocks, key, _made_from(context))
+
+
+def _made_from(context: RunContext) -> dict[str, Any]:
+    """All that the initial student's traces and the pair source depend on."""
+    config = context.config
+    return {
+        "teacher": context.results["TEACH"]["key"],
+        "student": model_fingerprint(config.student.model),
+        "sampling": config.sampling.model_dump(),
+        "negatives": config.negatives.model_dump(),
+        "context": config.student.engine.max_model_len,
+        "seed": config.seed,
+    }
+
+
+def _teacher_store(context: RunContext) -> TraceStore:
+    result = context.results["TEACH"]
+    store = TraceStore.find(Path(result["path"]), result["key"])
+    if store is None:
+        raise InputError(f"{result['path']}: the teacher's traces are gone; run again to make them anew")
+    return store
+
+
+def _with_positives(context: RunContext, task: Task, store: TraceStore, student: Path) -> Iterator[SourcePrompt]:
+    """Every prompt that has a right teacher trace, in the student's token ids."""
+    from transformers import AutoTokenizer
+
+    config = context.config
+    tokenizer = AutoTokenizer.from_pretrained(str(student), trust_remote_code=config.student.trust_remote_code)
+    rows = {row.id: row for row in task.rows()}
+    room = config.student.engine.max_model_len - config.sampling.max_tokens
+    for prompt_id, traces in store.prompts():
+        positives = [trace.text for trace in traces if trace.kept]
+        if not positives:
+            continue
+        row = rows[prompt_id]
+        prompt = render_prompt(tokenizer, task.messages(row))
+        if len(prompt) > room:
+            raise DataError(
+                f"task row {prompt_id}: its prompt has {len(prompt)} tokens, and student.engine.max_model_len "
+                f"{config.student.engine.max_model_len} less sampling.max_tokens {config.sampling.max_tokens} leaves "
+                f"{room}; raise the one or lower the other"
+            )
+        yield SourcePrompt(
+            prompt_id=prompt_id,
+            row=json.dumps(dict(row.data), ensure_ascii=False),
+            prompt=prompt,
+            positives=[encode_completion(tokenizer, text) for text in positives],
+            negatives=[],
+        )
+
+
+def _with_negatives(source: PairSource, store: TraceStore) -> Iterator[SourcePrompt]:
+    """The same prompts with the initial student's negatives, which the store holds in the same order."""
+    stored = store.prompts()
+    upcoming = next(stored, None)
+    for at in range(len(source)):
+        prompt = source[at]
+        negatives: list[list[int]] = []
+        if upcoming is not None and upcoming[0] == prompt.prompt_id:
+            negatives = [trace.token_ids for trace in upcoming[1] if trace.kept and trace.token_ids]
+            upcoming = next(stored, None)
+        yield SourcePrompt(prompt.prompt_id, prompt.row, prompt.prompt, prompt.positives, negatives)
+    leftover = list(itertools.islice(stored, 1))
+    if upcoming is not None or leftover:
+        raise RuntimeError(f"{store.directory}: its prompts are not those of the pair source")
