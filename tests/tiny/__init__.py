@@ -1,0 +1,1 @@
+"""Tiny random models and a toy task: real parts, small enough for any machine."""
