@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from orpo_ray.tasks.answers.statements import Kind, Statement, contrasts, sentence, statements
+from orpo_ray.tasks.answers.statements import Kind, Statement, contrasts, new_question, sentence, statements
 from orpo_ray.tasks.answers.surface import plain
 
 
@@ -29,13 +29,16 @@ def final_answer(text: str, reader: Reader) -> str | None:
     """The last answer that `text` states; None where it states none.
 
     A later statement replaces an earlier one, a denial ("the answer is not A") takes that answer back, and suppositions
-    ("if the answer is A") count for nothing. An answer told in a whole sentence counts where none is stated outright, and
+    ("if the answer is A") count for nothing; what follows a further question of the model's own is not read. An answer told in a whole sentence counts where none is stated outright, and
     the text's close where that is missing too.
     """
     text = plain(text)
     stated: str | None = None
     told: str | None = None
+    stated_at = 0
     for statement in statements(text):
+        if stated is not None and new_question(text, stated_at, statement.position):
+            break
         answer = _read(statement, reader)
         if statement.denied or statement.doubted:
             if statement.denied and answer is not None:
@@ -47,7 +50,7 @@ def final_answer(text: str, reader: Reader) -> str | None:
         elif answer is not None:
             # "Wait, 5 apples" in mid-reasoning corrects no answer.
             if statement.kind is not Kind.CORRECTION or stated is not None:
-                stated = answer
+                stated, stated_at = answer, statement.position
         elif statement.kind is Kind.SAYS:
             told = reader.within(sentence(statement.body)) or told
     return stated or told or reader.unstated(text)

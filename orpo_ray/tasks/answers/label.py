@@ -9,7 +9,7 @@ from orpo_ray.tasks.answers.statements import last_lines
 _ANY_LABELS = tuple("ABCDEFGH123456789")
 _FILLERS = re.compile(
     r"(?:[\s\"'{<:=>*_-]+|(?:is|are|would\s+be|the|clearly|definitely|probably|likely|most\s+likely|simply|therefore|thus|that|"
-    r"indeed|then|just|only|correct|right|best|final|one|answer|option|choice|letter|number|statement|labell?ed)\b(?=[\s:(\[*\"']))*",
+    r"indeed|then|just|only|correct|right|best|final|one|answer|option|choice|letter|number|statement|only|labell?ed)\b(?=[\s:(\[*\"']))*",
     re.IGNORECASE,
 )
 _PLACED = re.compile(r"(?:option|choice|number|answer|letter)\W{1,4}$", re.IGNORECASE)
@@ -28,7 +28,7 @@ _OTHER = re.compile(
 )
 _CONCLUSION = re.compile(
     r"\W*(?:(?:so|thus|therefore|hence|in\s+conclusion|overall|finally|then|but|however|because|since|also|only)\b[\s,:]*)*"
-    r"(?:(?:it|this|that)(?:'s|\s+(?:is|would\s+be|must\s+be))\s+)?",
+    r"(?:I\s+(?:think|believe|guess|would\s+say|am\s+sure)\s+(?:that\s+)?)?(?:(?:it|this|that)(?:'s|\s+(?:is|would\s+be|must\s+be))\s+)?",
     re.IGNORECASE,
 )
 _BEFORE_OPTION = re.compile(
@@ -45,6 +45,10 @@ _NAMED = re.compile(
 _CONCLUDES = re.compile(
     r"\b(?:so|thus|therefore|hence|conclu\w+|answer|best|correct|right|choose|chose\w*|pick\w*|select\w*|must|leaves|fits|makes)\b",
     re.IGNORECASE,
+)
+_LIST_LINE = re.compile(r"^[^\w\n]{0,8}([A-Ha-h]|\d)[).:]\s", re.MULTILINE)
+_OPENING = re.compile(
+    r"\W*([A-Ha-h]|\d)(?:[).:]\s+(?!(?:is|was|are|isn't|can|can't|cannot|would|does|doesn't)\b)|[)\]]?[.:]?$)"
 )
 _SENTENCES = re.compile(r"(?<=[.!?])\s+")
 
@@ -89,24 +93,33 @@ class LabelReader:
         return self._labels[indices.pop()] if len(indices) == 1 else None
 
     def trailing(self, clause: str) -> str | None:
-        start = _end(_CONCLUSION, clause)
-        if (answer := self._subject(clause[start:])) is not None:
-            return answer
-        return self.within(clause)
+        for part in (clause, clause.rpartition(", ")[2]):
+            part = part[_end(_CONCLUSION, part) :]
+            if (answer := self._subject(part)) is not None:
+                return answer
+            found = self._texts.leading(part, _end(_FILLERS, part)) if self._texts else None
+            if found and not re.search(r"\w", part[found.end :]):
+                return self._labels[found.index]
+        return None
 
     def unstated(self, text: str) -> str | None:
-        line = next(last_lines(text), "")
-        if (answer := self._is_option(line)) is not None:
-            return answer
-        for sentence in reversed(_SENTENCES.split(line)):
-            start = _end(_CONCLUSION, sentence)
-            if (answer := self.leading(sentence[start:], closed=True) or self.within(sentence)) is not None:
+        line, first = next(last_lines(text), ""), text.strip().partition("\n")[0]
+        # Options told over again, line by line, are no answer.
+        lists_options = len(set(_LIST_LINE.findall(text))) > 1
+        if not (lists_options and _LIST_LINE.match(line)):
+            if (answer := self._is_option(line)) is not None:
                 return answer
-            if _NEGATION.search(sentence):
-                return None
-        first = text.strip()
-        # "B) dry palms", then an explanation.
-        return self._label(first[0]) if re.match(r"[A-Ha-h\d][).:]\s", first) else None
+            for sentence in reversed(_SENTENCES.split(line)):
+                if (answer := self._concluded(sentence)) is not None:
+                    return answer
+                if _NEGATION.search(sentence):
+                    break
+        # "B) dry palms", or B, then an explanation.
+        opens = None if lists_options else _OPENING.match(first)
+        return self._label(opens[1]) if opens else None
+
+    def _concluded(self, sentence: str) -> str | None:
+        return self.leading(sentence[_end(_CONCLUSION, sentence) :], closed=True) or self.within(sentence)
 
     def _is_option(self, line: str) -> str | None:
         """The label of a line that is one option's text and no more, with its label or a "therefore" before it or not."""
@@ -133,16 +146,11 @@ class LabelReader:
         letter, end = match["label"], match.end()
         if letter.isdigit() and self._is_quantity(letter, body, start):
             return None, start
-        sure = bool(match["shut"] or _CLOSE.match(body, end))
-        if not sure and not closed:
-            own = self._texts.leading(body, end) if self._texts else None
-            label = self._label(letter)
-            sure = bool(
-                _LINK.match(body, end)
-                or (own and label is not None and self._labels[own.index] == label)
-                or (letter in "BCDEFGH" and not self._texts)
-                or (letter in "BCDEFGH" and not body[end : end + 1].isalpha())
-            )
+        own = self._texts.leading(body, end) if self._texts else None
+        sure = bool(_CLOSE.match(body, end)) or (own is not None and self._labels[own.index] == self._label(letter))
+        if not closed:
+            # Only A is an article too; other letters are words of an answer ("B cells") where options' texts say so.
+            sure = sure or bool(match["shut"] or _LINK.match(body, end) or letter in "BCDEFGH")
         return (self._label(letter) if sure else None), end
 
     def _is_quantity(self, digits: str, body: str, start: int) -> bool:

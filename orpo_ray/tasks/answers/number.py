@@ -23,7 +23,7 @@ _SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10*
 _FRACTION = re.compile(r"(?P<sign>-?)\s*\\frac\s*(?:\{(-?\d{1,20})\}|(\d))\s*(?:\{(\d{1,20})\}|(\d))")
 _CURRENCY = re.compile(r"(?:US)?[€£¥₹]\s*|(?:USD|US|EUR|Rs\.?)\s*(?=[-\d.])", re.IGNORECASE)
 _FILLERS = re.compile(
-    r"(?:[\s\"'({\[<:=≈>*_]+|-(?=\s*[^\s\d.\\])|(?:is|are|the|an?|total|sum|of|about|around|roughly|approximately|exactly|simply|just|only|"
+    r"(?:\n\s*[-•+*]\s+|[\s\"'({\[<:=≈>*_]+|-(?=\s*[^\s\d.\\])|(?:is|are|the|an?|total|sum|of|about|around|roughly|approximately|exactly|simply|just|only|"
     r"therefore|thus|then|so|now|that|there|it|equal\s+to|equals|given\s+by|answer|final|correct|value|number|amount|option)\b(?=[\s:=])|"
     r"[a-zA-Z]\w{0,12}\s*=(?!=)|[€£¥₹])*",
     re.IGNORECASE,
@@ -35,6 +35,8 @@ _OPERATOR = re.compile(
 _ALTERNATIVE = re.compile(r"\s*(?:[^\W\d]+\s+)?(?:or|to|through|–|—)\s*[€£¥₹]?\d")
 _CLOSED = re.compile(r"(?:\s*[^\W\d_]+){0,2}\s*(?:[.,;!)\"'\]]|$|\n)")
 _RESULT = re.compile(r"[=≈]|\brounds?\s+(?:(?:up|down|off)\s+)?to\b|\bwhich\s+is\b")
+_UNIT_POWER = re.compile(r"\s?[a-zA-Z]{1,3}\^\{?[23]")
+_CLAUSE_END = re.compile(r"[.;](?=\s|$)|,\s")
 _UNIT = re.compile(r"(?:[^\d=+*×÷^!\\]|\^[23]|\^\{[23]\})*$")
 _EXPRESSION = re.compile(
     r"(?:\\(?:frac|sqrt|times|cdot|div|pi|pm|binom)(?![a-zA-Z])|[\d.,+*/^(){}! ×÷·π√=-]|(?<![a-zA-Z\\])[a-z](?![a-zA-Z]))+"
@@ -46,7 +48,8 @@ _COSTLY = re.compile(
 _NEGATED = re.compile(r"(?:\bnot|n't|\bnever)\s+(?:\w+\s+){0,3}[€£¥₹]?$", re.IGNORECASE)
 # "40 or 44", "between 40 and 44", "42, 43": two answers are none.
 _ONE_OF_TWO = re.compile(r"\d\s*%?\s*(?:,|;|or|to|and|through|–|—)\s*$")
-_LIST_MARK = re.compile(r"(?m)^\s*(?:step\s+)?\d{1,2}[.):]\s", re.IGNORECASE)
+_THEREFORE = re.compile(r"^\W*(?:(?:so|thus|therefore|hence|then|and|but|however|only)\b\W*)+", re.IGNORECASE)
+_LIST_MARK = re.compile(r"(?m)^[ \t]*(?:(?:step\s+)?\d{1,2}[.):]|[-•+*])\s", re.IGNORECASE)
 
 
 def value(answer: str) -> Fraction | None:
@@ -78,11 +81,14 @@ class NumberReader:
             return None
         if _ALTERNATIVE.match(body, end):
             return None
-        if _OPERATOR.match(body, end):
-            line = body[start:].partition("\n")[0]
-            clause = re.split(r"[.;](?=\s|$)|,\s", line)[0]
-            tail = clause.rpartition("=")[2]
-            return self.leading(tail) if tail != clause else _expression(clause) or text
+        if _OPERATOR.match(body, end) and not _UNIT_POWER.match(body, end):
+            clause = _CLAUSE_END.split(body[start:].partition("\n")[0])[0]
+            *_, tail = clause.rpartition("=")
+            if tail == clause:
+                return _expression(clause) or text
+            # "42 = 6 * 7" gives its answer first, "6 * 7 = 42" last.
+            last = self.leading(tail)
+            return last if last is not None and value(last) is not None else text
         return text
 
     def within(self, clause: str) -> str | None:
@@ -93,7 +99,10 @@ class NumberReader:
         return numbers[-1] if numbers else None
 
     def trailing(self, clause: str) -> str | None:
-        return self.within(clause)
+        subject = _THEREFORE.sub("", clause.rpartition(", ")[2])
+        answer = self.leading(subject, closed=True)
+        # The number alone, or with its unit: "4 eggs are eaten, so this" names none.
+        return answer if len(subject.split()) <= 3 else None
 
     def unstated(self, text: str) -> str | None:
         for line in last_lines(_LIST_MARK.sub(" ", text)):
@@ -156,7 +165,7 @@ def _numbers(clause: str) -> list[str | None]:
         if found is None:
             position = re.compile(r"[-+€£¥₹]|[\w.,:]+|\\frac").match(clause, position).end()  # type: ignore[union-attr]
             continue
-        before = clause[:position]
+        before = clause[max(0, position - 80) : position]
         if not _NEGATED.search(before):
             numbers.append(None if _ONE_OF_TWO.search(before) else found[0])
         position = found[2]
@@ -165,15 +174,18 @@ def _numbers(clause: str) -> list[str | None]:
 
 def _is_amid(clause: str, position: int) -> bool:
     """Whether a number at `position` would be part of a word (`H2O`), of a longer number, or its sign a minus or hyphen."""
-    before = clause[position - 1 : position]
+    near = clause[max(0, position - 10) : position]
+    before = near[-1:]
     if clause[position] in "+-":
-        return before.isalnum() or before in tuple(")]}") or clause[:position].rstrip()[-1:].isalnum()
-    return before.isalpha() or before == "_" or bool(re.search(r"\d[.,:/]$", clause[:position]))
+        hyphen = before.isalnum() or before in tuple(")]}")
+        # "5 - 3" and "5 -3" subtract; "fell to -3" does not.
+        return hyphen or near.rstrip()[-1:].isdigit() or near.rstrip().endswith((")", "]", "}"))
+    return before.isalpha() or before == "_" or bool(re.search(r"\d[.,:/]$", near))
 
 
 def _expression(text: str) -> str | None:
     """The mathematical expression that `text` begins with, if it is one that can be computed at no great cost."""
-    match = _EXPRESSION.match(text)
+    match = _EXPRESSION.match(re.sub(r"(?<=\d)\s*[xX]\s*(?=\d)", r" \\times ", text))
     if match is None:
         return None
     expression = match[0].rstrip(" .,=+-*/").strip()

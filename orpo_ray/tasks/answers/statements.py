@@ -4,12 +4,15 @@ Nothing here knows whether an answer is a number, a label or a yes; readers do.
 """
 
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
 WINDOW = 300
 """Characters after a phrase in which its answer is looked for."""
+MOST = 64
+"""Statements read at most, of each form and in all, the last ones: a model that loops may write a thousand."""
 
 
 class Kind(Enum):
@@ -33,6 +36,7 @@ class Statement:
     doubted: bool = False
 
 
+_QUESTION = re.compile(r"^\W{0,8}(?:question|q|problem|user|human|instruction)\s*\d*\s*:", re.IGNORECASE | re.MULTILINE)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)|\n")
 _ADVERBS = (
     r"(?:(?:definitely|clearly|certainly|probably|likely|obviously|simply|therefore|thus|then|hence|also|indeed|of course|"
@@ -52,11 +56,11 @@ _NOUN = (
 _SAYS = re.compile(
     rf"\b(?P<noun>{_NOUN})\b(?P<gap>[^.!?:;=\n]{{0,80}}?)"
     rf"(?:(?P<colon>\s*(?:[:=]|=>|->|→|—|–|\s-\s))|\b(?:(?P<not_be>{_NOT_BE})|(?:{_BE}))\b)"
-    rf"\s*:?\s*(?P<not>{_ADVERBS}(?:not|never|neither|hardly)\b)?",
+    rf"(?:\s*:)?[ \t]*(?P<not>{_ADVERBS}(?:not|never|neither|hardly)\b)?",
     re.IGNORECASE,
 )
-_LEADS = re.compile(r"^[^\w\n]*(?:(?:the|my|final|correct)\s+){0,2}answer\b(?=\s)", re.IGNORECASE | re.MULTILINE)
-_HASHES = re.compile(r"####+")
+_LEADS = re.compile(r"^[^\w\n]{0,40}(?:(?:the|my|final|correct)\s+){0,2}answer\b(?=\s)", re.IGNORECASE | re.MULTILINE)
+_HASHES = re.compile(r"(?<!#)#{4,6}(?!#)")
 _TAG = re.compile(r"<answer>(.{1,300}?)(?:</answer>|$)", re.IGNORECASE | re.DOTALL)
 _BOXED = re.compile(r"\\f?boxed\s*")
 _CLAUSE = re.compile(
@@ -65,7 +69,7 @@ _CLAUSE = re.compile(
     r"(?:(?P<wrong>incorrect|wrong|not\s+correct|false)(?=\s*(?:[.,;!]|$|\n|because|since|as\b))|"
     r"(?:the\s+|an?\s+|our\s+|my\s+)?(?:(?:only|most|best|correct|right|final|likely|appropriate|accurate|suitable)\s+)*"
     r"(?:answer|choice|option)\b|"
-    r"(?:the\s+)?(?:(?:most|only)\s+)?(?:correct|right|best)(?=\s*(?:[.,;!]|$|\n|because|since|as\b|here)))",
+    r"(?:the\s+)?(?:(?:only\s+)?(?:correct|right|best)|most\s+(?:likely|suitable|appropriate|accurate|plausible))(?=\s*(?:[.,;!]|$|\n|because|since|as\b|here)))",
     re.IGNORECASE,
 )
 _CHOOSES = re.compile(
@@ -105,7 +109,12 @@ _CONTRAST = re.compile(
 
 def statements(text: str) -> Iterator[Statement]:
     """Every statement of an answer in plain `text` (see `surface.plain`), in the order of the text."""
-    yield from sorted(_found(text), key=lambda statement: statement.position)
+    yield from sorted(_found(text), key=lambda statement: statement.position)[-MOST:]
+
+
+def new_question(text: str, start: int, end: int) -> bool:
+    """Whether the model asks itself another question between two places, as small models ramble on to do."""
+    return _QUESTION.search(text, start, end) is not None
 
 
 def sentence(body: str) -> str:
@@ -129,25 +138,25 @@ def contrasts(body: str) -> Iterator[str]:
 
 
 def last_lines(text: str) -> Iterator[str]:
-    """The lines that have a letter or digit, from the last."""
-    return (line for line in reversed(text.split("\n")) if re.search(r"[^\W_]", line))
+    """The lines that have a letter or digit, from the last; of a very long one its end."""
+    return (line[-2 * WINDOW :] for line in reversed(text.split("\n")) if re.search(r"[^\W_]", line))
 
 
 def _found(text: str) -> Iterator[Statement]:
-    for match in _HASHES.finditer(text):
+    for match in _last(_HASHES, text):
         if not _is_heading(text, match.end()):
             yield Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW])
-    for match in _TAG.finditer(text):
+    for match in _last(_TAG, text):
         yield Statement(match.start(), Kind.FRAMED, match[1])
-    for match in _BOXED.finditer(text):
+    for match in _last(_BOXED, text):
         yield Statement(match.start(), Kind.FRAMED, _braced(text, match.end()))
-    for match in _LEADS.finditer(text):
+    for match in _last(_LEADS, text):
         yield Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW])
-    for match in _CHOOSES.finditer(text):
+    for match in _last(_CHOOSES, text):
         yield Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW])
-    for match in _CORRECTION.finditer(text):
+    for match in _last(_CORRECTION, text):
         yield Statement(match.start(), Kind.CORRECTION, text[match.end() : match.end() + WINDOW])
-    for match in _SAYS.finditer(text):
+    for match in _last(_SAYS, text):
         before, body = _before(text, match.start("noun")), text[match.end() : match.end() + WINDOW]
         asks = not match["colon"] and sentence_mark(body) == "?"
         yield Statement(
@@ -157,9 +166,13 @@ def _found(text: str) -> Iterator[Statement]:
             denied=bool(match["not_be"] or match["not"] or _DISBELIEVED.search(before)),
             doubted=asks or bool(_SUPPOSED.search(before)),
         )
-    for match in _CLAUSE.finditer(text):
+    for match in _last(_CLAUSE, text):
         denied = bool(match["not_be"] or match["not"] or match["wrong"])
         yield Statement(match.start(), Kind.CLAUSE, _before(text, match.start()), denied=denied)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> Iterable[re.Match[str]]:
+    return deque(pattern.finditer(text), maxlen=MOST)
 
 
 def _before(text: str, end: int) -> str:
@@ -182,7 +195,7 @@ def _braced(text: str, start: int) -> str:
     return text[start + 1 : start + WINDOW].partition("\n")[0]
 
 
-_NUMBERED = re.compile(r"####+[ \t]*(\d{1,2})[.):][ \t]+\S")
+_NUMBERED = re.compile(r"(?<!#)#{4,6}[ \t]*(\d{1,2})[.):][ \t]+\S")
 
 
 def _is_heading(text: str, hashes_end: int) -> bool:
@@ -192,5 +205,5 @@ def _is_heading(text: str, hashes_end: int) -> bool:
     if match is None:
         return False
     number = int(match[1])
-    earlier = {int(other[1]) for other in _NUMBERED.finditer(text, 0, start)}
+    earlier = {int(other[1]) for other in _NUMBERED.finditer(text, max(0, start - 20 * WINDOW), start)}
     return number == 1 or number - 1 in earlier
