@@ -51,11 +51,10 @@ class _LinearLogProb(torch.autograd.Function):
         hidden_ND, weight_VD, bias_V, target_N, lse_N = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         grad_hidden = torch.empty_like(hidden_ND) if needs_hidden else None
-        # Sums over chunks are kept in float32: many small bfloat16 additions would lose them.
-        grad_weight = (
-            torch.zeros(weight_VD.shape, dtype=torch.float32, device=hidden_ND.device) if needs_weight else None
-        )
-        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if needs_bias else None
+        # Sums over chunks are kept in single precision: many small bfloat16 additions would lose them.
+        precision = _precision(hidden_ND)
+        grad_weight = torch.zeros_like(weight_VD, dtype=precision) if needs_weight else None
+        grad_bias = torch.zeros_like(bias_V, dtype=precision) if needs_bias else None
         for at in range(0, hidden_ND.shape[0], ctx.rows):
             chunk = slice(at, at + ctx.rows)
             logit_CV = _logits(hidden_ND[chunk], weight_VD, bias_V)
@@ -109,7 +108,7 @@ class TokenLogProbs(nn.Module):
         self._rows = chunk_rows(head.out_features, chunk_bytes)
 
     def forward(self, hidden_ND: Tensor, target_N: Tensor) -> Tensor:
-        """Log-probabilities in nats, float32, [N]."""
+        """Log-probabilities in nats, [N], float32 (float64 where the model is)."""
         (head,) = self._head
         logp_N: Tensor = _LinearLogProb.apply(hidden_ND, head.weight, head.bias, target_N, self._rows)  # type: ignore[no-untyped-call]
         return logp_N
