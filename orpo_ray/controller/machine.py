@@ -1,0 +1,200 @@
+"""The state machine: PREPARE → TEACH → SEED → DISTILL → EVALUATE → EXPORT, each found or done, in this order."""
+
+import json
+import signal
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from orpo_ray import __version__
+from orpo_ray.config import RunConfig
+from orpo_ray.config.fingerprint import what_matters
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.controller import distillation
+from orpo_ray.controller.events import Clock, EventLog, Listener, timestamp
+from orpo_ray.controller.lock import RunLock
+from orpo_ray.controller.record import Beginning, PhaseRecord, PhaseState, RunRecord, read_record, write_record
+from orpo_ray.controller.stopping import Interrupted, StopSignals
+from orpo_ray.errors import InputError, OrpoRayError
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.phase import Phase
+from orpo_ray.phases.retry import our_error
+
+ORDER = ("PREPARE", "TEACH", "SEED", "DISTILL", "EVALUATE", "EXPORT")
+_UPSTREAM = ("TEACH", "SEED")
+
+
+class Controller:
+    """Takes one run from wherever it stands to its end.
+
+    Args:
+        phases: one for each name of `ORDER`, in that order.
+        command: the command line that resumes the run, for messages.
+        listeners: told of every event, after it is written.
+        clock: seconds since the epoch.
+        signals: entered by the caller, who cleans up below it.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        layout: RunLayout,
+        phases: Sequence[Phase],
+        *,
+        command: str = "orpo-ray run",
+        listeners: Sequence[Listener] = (),
+        clock: Clock = time.time,
+        signals: StopSignals | None = None,
+    ) -> None:
+        names = tuple(phase.name for phase in phases)
+        if names != ORDER:
+            raise ValueError(f"the phases of a run are {', '.join(ORDER)}; given are {', '.join(names)}")
+        self._config, self._layout, self._phases = config, layout, phases
+        self._command, self._listeners, self._clock = command, listeners, clock
+        self._signals = signals or StopSignals()
+
+    def run(self, *, fresh: bool = False) -> RunRecord:
+        """Do what is not done yet.
+
+        Args:
+            fresh: remove what the distillation left and start it anew; traces are found again all the same.
+
+        Raises:
+            InputError: the storage cannot be written, another process works on the run, or its distillation began with
+                another configuration.
+            Interrupted: a signal stopped it; the record says so.
+            OrpoRayError: a phase failed; the record says which and why.
+        """
+        with RunLock(self._layout.lock), EventLog(self._layout.events, self._listeners, self._clock) as say:
+            record = self._opened(fresh)
+            context = RunContext(self._config, self._layout, say)
+            say("run.start", name=record.name, command=self._command, orpo_ray=__version__)
+            at = ORDER[0]
+            try:
+                for phase in self._phases:
+                    at = phase.name
+                    self._signals.rearm()
+                    self._take(phase, record, context)
+            except BaseException as error:
+                interrupted = self._ended(record, say, at, error)
+                if interrupted is None:
+                    raise
+                raise interrupted from error
+            record.state, record.finished = PhaseState.DONE, self._now()
+            self._write(record)
+            say("run.done", name=record.name)
+            return record
+
+    def _opened(self, fresh: bool) -> RunRecord:
+        """The run's record with this start written into it, unless the configuration may not be."""
+        record = read_record(self._layout.state) or RunRecord(
+            name=self._config.name,
+            orpo_ray=__version__,
+            command=self._command,
+            state=PhaseState.RUNNING,
+            started=self._now(),
+            finished=None,
+            config={},
+        )
+        for phase in record.phases.values():
+            if phase.state is PhaseState.RUNNING:  # its process was killed
+                phase.state = PhaseState.INTERRUPTED
+        if fresh:
+            distillation.start_anew(record, self._layout)
+        else:
+            distillation.refuse_other_configuration(record, self._layout, self._config)
+        record.orpo_ray, record.command = __version__, self._command
+        record.state, record.finished, record.error = PhaseState.RUNNING, None, None
+        record.config = self._config.model_dump(mode="json", by_alias=True)
+        self._write(record)
+        return record
+
+    def _take(self, phase: Phase, record: RunRecord, context: RunContext) -> None:
+        """Find the phase's result, or do its work."""
+        with _our_errors(phase.name):
+            key = phase.key(context)
+        known = record.phases.get(phase.name)
+        distillation.refuse_other_inputs(record, self._layout, phase.name, key)
+        if known and known.state is PhaseState.DONE and known.fingerprint == key:
+            if phase.still_there(context, known.result):
+                context.results[phase.name] = known.result
+                context.say("phase.found", phase=phase.name, seconds=known.seconds, result=known.result)
+                return
+            context.say("note", text=f"{phase.name}: its files are gone, so it is done again")
+        if phase.name == distillation.PHASE:
+            self._begin_distillation(record, key)
+        self._work(phase, key, record, context)
+
+    def _begin_distillation(self, record: RunRecord, key: str) -> None:
+        """Remember what it begins with; leftovers of one that got to no checkpoint must not enter it."""
+        if record.beginning is None or record.beginning.fingerprint != key:
+            distillation.start_anew(record, self._layout)
+            upstream = {name: record.phases[name].fingerprint for name in _UPSTREAM}
+            record.beginning = Beginning(key, what_matters(self._config), upstream)
+
+    def _work(self, phase: Phase, key: str, record: RunRecord, context: RunContext) -> None:
+        known = record.phases.get(phase.name)
+        going_on = known is not None and known.fingerprint == key and known.state is not PhaseState.DONE
+        current = PhaseRecord(
+            PhaseState.RUNNING, key, self._now(), seconds=known.seconds if known and going_on else 0.0
+        )
+        record.phases[phase.name] = current
+        self._write(record)
+        context.say("phase.start", phase=phase.name)
+        began = self._clock()
+        try:
+            with _our_errors(phase.name):
+                result = phase.run(context)
+        finally:
+            current.seconds = round(current.seconds + self._clock() - began, 3)
+            current.finished = self._now()
+        # Keys of later phases must not depend on whether a result comes from here or from the file.
+        current.result = json.loads(json.dumps(result))
+        current.state = PhaseState.DONE
+        context.results[phase.name] = current.result
+        self._write(record)
+        context.say("phase.done", phase=phase.name, seconds=current.seconds, result=current.result)
+
+    def _ended(self, record: RunRecord, say: EventLog, at: str, error: BaseException) -> Interrupted | None:
+        """Put on record that the run stopped at phase `at`; an exception in place of `error` where a signal did it."""
+        # After a signal, libraries raise what they like: SystemExit, or an error about what was torn down.
+        stopped = self._signals.first is not None or isinstance(error, KeyboardInterrupt)
+        record.state = PhaseState.INTERRUPTED if stopped else PhaseState.FAILED
+        record.finished, record.error = self._now(), None if stopped else str(error)
+        phase = record.phases.get(at)
+        if phase is not None and phase.state is PhaseState.RUNNING:
+            phase.state, phase.error = record.state, record.error
+        self._write(record)
+        if not stopped:
+            say("run.failed", phase=at, error=str(error), traceback="".join(traceback.format_exception(error)))
+            return None
+        say("run.interrupted", phase=at)
+        number = self._signals.first or signal.SIGINT
+        return Interrupted(f"stopped in {at}; what is finished is kept. Go on with\n  {self._command}", number)
+
+    def _write(self, record: RunRecord) -> None:
+        try:
+            write_record(self._layout.state, record)
+        except OSError as error:
+            raise InputError(f"storage.path: {self._layout.state} cannot be written ({error.strerror})") from None
+
+    def _now(self) -> str:
+        return timestamp(self._clock())
+
+
+@contextmanager
+def _our_errors(phase: str) -> Iterator[None]:
+    """Turns any exception of a phase into one of ours: the cause's own message, or one that names it."""
+    try:
+        yield
+    except Exception as error:
+        ours = our_error(error)
+        if ours is error:
+            raise
+        if ours is None:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            ours = OrpoRayError(
+                f"{phase} failed: {type(error).__name__}: {lines[-1] if lines else 'without a message'}"
+            )
+        raise ours from error

@@ -1,0 +1,153 @@
+"""Ray for a run: a cluster of its own on this machine, or one that is there; connected to when first needed."""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+from orpo_ray.config import RunConfig
+from orpo_ray.errors import InputError
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.needs import GIB, check_fits, count_parameters, logical_cpus, machine_memory
+from orpo_ray.phases.phase import Phase
+
+_END_S = 15.0
+# Processes that this one had before Ray was started, so that only Ray's own are ended with it.
+_before: set[int] = set()
+
+
+class OnCluster:
+    """A phase that works on Ray: connects before it works, and not at all where its work is found."""
+
+    def __init__(self, phase: Phase) -> None:
+        self._phase = phase
+
+    @property
+    def name(self) -> str:
+        return self._phase.name
+
+    def key(self, context: RunContext) -> str:
+        return self._phase.key(context)
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        connect(context.config)
+        return self._phase.run(context)
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        return self._phase.still_there(context, result)
+
+
+def embedded() -> bool:
+    """Whether a run brings its own cluster along: nothing says that it should use another (inside a Ray job, Ray does)."""
+    return not os.environ.get("RAY_ADDRESS")
+
+
+def connect(config: RunConfig) -> None:
+    """Connect to Ray, or start it on this machine; nothing happens where that is done already.
+
+    Raises:
+        InputError: the run asks for more than there is, or no cluster answers at RAY_ADDRESS.
+    """
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+
+    if ray.is_initialized():
+        return
+    parameters = count_parameters(config.student.model)
+    own = embedded()
+    if own:
+        check_fits(config, {"memory": machine_memory()}, parameters)
+    handler = signal.getsignal(signal.SIGTERM)
+    options: dict[str, Any] = {
+        "runtime_env": {"env_vars": _environment(config)},
+        "log_to_driver": bool(os.environ.get("ORPO_RAY_DEBUG")),
+        "logging_level": logging.ERROR,
+    }
+    try:
+        ray.init(**options, **(_own_cluster(config) if own else {}))
+    except ConnectionError as error:
+        address = os.environ.get("RAY_ADDRESS")
+        raise InputError(f"RAY_ADDRESS: no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from None
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word to the controller
+    _quiet()
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    check_fits(config, {"CPU": there.get("CPU", 0.0), "GPU": there.get("GPU", 0.0)}, parameters)
+
+
+def disconnect() -> None:
+    """Leave Ray; a cluster of our own ends, with every process that it started."""
+    import ray
+
+    if not ray.is_initialized():
+        return
+    started = _descendants() if embedded() else {}
+    ray.shutdown()
+    _end(started)
+
+
+def _own_cluster(config: RunConfig) -> dict[str, Any]:
+    _before.clear()
+    _before.update(_descendants())
+    # The stream's blocks are small; Ray's own default, a third of the memory, is better left to engines and workers.
+    store = 400 << 20 if machine_memory() < 64 * GIB else 4 * GIB
+    return {
+        "address": "local",
+        "num_cpus": logical_cpus(config, os.cpu_count() or 1),
+        "include_dashboard": False,
+        "object_store_memory": store,
+    }
+
+
+def _environment(config: RunConfig) -> dict[str, str]:
+    """Environment of every worker. A job that was submitted with settings of its own keeps them."""
+    variables = {"OMP_NUM_THREADS": str(config.resources.threads), "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    if not config.resources.trainer_gpus:
+        variables["DS_ACCELERATOR"] = "cpu"
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    taken = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {name: value for name, value in variables.items() if name not in taken}
+
+
+def _quiet() -> None:
+    """Progress is the report's to show."""
+    from ray.data import DataContext
+
+    data = DataContext.get_current()
+    data.enable_progress_bars = False
+    data.print_on_execution_start = False
+    for name in ("ray.data", "ray.train", "ray.serve"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _descendants() -> dict[int, Any]:
+    import psutil
+
+    return {process.pid: process for process in psutil.Process().children(recursive=True)}
+
+
+def _end(started: dict[int, Any]) -> None:
+    """Wait for processes to end by themselves, then end them."""
+    import psutil
+
+    def living() -> list[Any]:
+        return [process for pid, process in started.items() if pid not in _before and _lives(process)]
+
+    def _lives(process: Any) -> bool:
+        try:
+            return bool(process.is_running()) and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    end = time.monotonic() + _END_S
+    while living() and time.monotonic() < end:
+        time.sleep(0.1)
+    for process in living():
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue

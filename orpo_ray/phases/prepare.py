@@ -1,0 +1,194 @@
+"""PREPARE: everything that can be seen to be wrong is said before anything starts."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orpo_ray.config import RunConfig
+from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.errors import InputError
+from orpo_ray.phases.cluster import connect
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
+from orpo_ray.phases.needs import GIB, count_parameters, machine_memory, required_resources
+from orpo_ray.tasks import Task
+from orpo_ray.tasks.split_of import has_validation, split_of
+from orpo_ray.traces.model_fingerprint import model_fingerprint
+
+# A checkpoint holds the weights in training precision, and float32 weights and two moments for the optimizer.
+_CHECKPOINT_BYTES_A_PARAMETER = 16
+# Traces, journal, ledger, Ray's own logs.
+_OTHER_BYTES = GIB // 2
+
+
+class Prepare:
+    """The phase. Its work is the checks; found again on the same machine with the same options, models and files.
+
+    Args:
+        connect: connects to Ray, once all else is right, and sees that what the run asks for is there.
+    """
+
+    name = "PREPARE"
+
+    def __init__(self, connect: Callable[[RunConfig], None] = connect) -> None:
+        self._connect = connect
+
+    def key(self, context: RunContext) -> str:
+        """Changes with whatever is checked, and with the machine."""
+        config = context.config
+        checked = config.model_dump(mode="json", by_alias=True, exclude={"limits", "tracking", "name"})
+        models = [model_fingerprint(name) for name in (config.student.model, config.teacher.model) if name]
+        files = [
+            file_fingerprint(path)
+            for path in (
+                config.task.path,
+                config.task.validation_path,
+                config.task.test_path,
+                config.teacher.path,
+            )
+            if path
+        ]
+        return fingerprint(checked, models, files, os.cpu_count(), machine_memory(), os.environ.get("RAY_ADDRESS"))
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        """Check all of it; every mistake is named in one message.
+
+        Returns:
+            `rows` (by split: prompts and a fingerprint of all that they hold), `student` (fingerprint and parameters)
+            and `resources` (by phase, what is asked).
+        """
+        config = context.config
+        rows: dict[str, Task] = {}
+        checks: list[Callable[[], None]] = [
+            lambda: check_storage(config, context.layout),
+            lambda: _check_student(config),
+            lambda: _check_options(config),
+            lambda: rows.update(_splits(config)),
+        ]
+        raise_all(checks)
+        raise_all([lambda: _check_teacher(config, rows["train"]), lambda: check_prompts(config, rows)])
+        self._connect(config)
+        parameters = count_parameters(config.student.model)
+        return {
+            "rows": {
+                split: {"prompts": len(task.rows()), "fingerprint": rows_fingerprint(task)}
+                for split, task in rows.items()
+            },
+            "student": {"fingerprint": model_fingerprint(config.student.model), "parameters": parameters},
+            "resources": required_resources(config, parameters),
+        }
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        """A check leaves nothing behind."""
+        return True
+
+
+def raise_all(checks: list[Callable[[], None]]) -> None:
+    """Make every check; raises one InputError with what all of them found."""
+    found = []
+    for check in checks:
+        try:
+            check()
+        except InputError as error:
+            found.append(error)
+    if len(found) == 1:
+        raise found[0]
+    if found:
+        raise InputError("\n".join(str(error) for error in found))
+
+
+def check_storage(config: RunConfig, layout: RunLayout) -> None:
+    """Raises InputError where `storage.path` cannot be written, or its disk is too small for the run."""
+    try:
+        with tempfile.TemporaryFile(dir=layout.run):
+            pass
+        traces = layout.storage / "traces"
+        traces.mkdir(exist_ok=True)
+        with tempfile.TemporaryFile(dir=traces):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"storage.path: {layout.storage} cannot be written ({error.strerror}); "
+            "give a directory that this user may write to"
+        ) from None
+    needed, free = disk_bytes(config), shutil.disk_usage(layout.run).free
+    if free < needed:
+        raise InputError(
+            f"storage.path: {layout.storage} has {free / GIB:.1f} GiB free, and this run writes about "
+            f"{needed / GIB:.1f} GiB; free some, lower train.checkpoints_kept, or give another directory"
+        )
+
+
+def disk_bytes(config: RunConfig) -> int:
+    """About how much a run writes: checkpoints, published students that samplers may still read, and the export."""
+    parameters = count_parameters(config.student.model)
+    weights = sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
+    # One checkpoint more than are kept, while the next is written; a version in the making, one a step of staleness,
+    # the newest, and the evaluator's.
+    checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * parameters
+    versions = (config.policy.max_staleness + 3) * weights
+    return checkpoints + versions + weights + _OTHER_BYTES
+
+
+def check_prompts(config: RunConfig, rows: dict[str, Task]) -> None:
+    """Raises InputError where a prompt and the longest trace do not fit the student's context together."""
+    from transformers import AutoTokenizer
+
+    from orpo_ray.phases.student import student_directory
+    from orpo_ray.tasks.prompts import render_prompt
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        str(student_directory(config)), trust_remote_code=config.student.trust_remote_code
+    )
+    context = config.student.engine.max_model_len
+    for split, task in rows.items():
+        option = "sampling.max_tokens" if split == "train" or config.eval.max_tokens is None else "eval.max_tokens"
+        tokens = config.sampling.max_tokens if split == "train" else config.eval_max_tokens
+        for row in task.rows():
+            length = len(render_prompt(tokenizer, task.messages(row)))
+            if length > context - tokens:
+                raise InputError(
+                    f"task row {row.id} ({split}): its prompt has {length} tokens; student.engine.max_model_len {context} "
+                    f"less {option} {tokens} leaves {context - tokens}; raise the one or lower the other"
+                )
+
+
+def _check_student(config: RunConfig) -> None:
+    from orpo_ray.engine.model_check import check_model
+
+    check_model(config.student.model, "student", trust_remote_code=config.student.trust_remote_code)
+
+
+def _check_teacher(config: RunConfig, train: Task) -> None:
+    from orpo_ray.teacher.access import check_teacher
+
+    check_teacher(config, train)
+
+
+def _check_options(config: RunConfig) -> None:
+    """Options that another library has the last word on."""
+    from orpo_ray.training.deepspeed_config import deepspeed_config
+
+    train = config.train
+    deepspeed_config(
+        zero_stage=train.zero_stage,
+        precision=train.precision,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        max_grad_norm=train.max_grad_norm,
+        user=train.deepspeed,
+    )
+
+
+def _splits(config: RunConfig) -> dict[str, Task]:
+    """The task by split, with its rows read once."""
+    splits = ["train", "test", *(["validation"] if has_validation(config.task) else [])]
+    tasks = {split: split_of(config.task, split, config.seed) for split in splits}
+    for split, task in tasks.items():
+        if not task.rows():
+            raise InputError(f"task: no {split} rows; raise task.{split}_size, or give more rows")
+    return tasks
