@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from orpo_ray.tasks.answers.surface import plain
 
@@ -29,10 +30,11 @@ class OptionTexts:
         folded = [_fold(tokens) for tokens in self._exact]
         self._case_counts = len(set(map(tuple, folded))) < len(set(map(tuple, self._exact)))
         self._options = self._exact if self._case_counts else folded
+        self._longest = max(map(len, self._options))
 
     def leading(self, text: str, start: int = 0) -> Found | None:
         """The longest option that `text` has at `start`, an article before it or not; None where two are the same text."""
-        tokens, spans = self._split(text, start)
+        tokens, spans = self._split(text, start, self._longest + 1)
         best: list[Found] = []
         for index, option in enumerate(self._options):
             for skipped in (0, 1):
@@ -68,8 +70,8 @@ class OptionTexts:
         """Whether some option's text has `token` as a word of its own."""
         return any(token in option for option in self._exact)
 
-    def _split(self, text: str, start: int) -> tuple[list[str], list[tuple[int, int]]]:
-        matches = list(_TOKEN.finditer(text, start))
+    def _split(self, text: str, start: int, most: int | None = None) -> tuple[list[str], list[tuple[int, int]]]:
+        matches = list(islice(_TOKEN.finditer(text, start), most))
         tokens = [match[0].replace(",", "") for match in matches]
         return (tokens if self._case_counts else _fold(tokens)), [match.span() for match in matches]
 

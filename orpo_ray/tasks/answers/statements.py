@@ -142,37 +142,52 @@ def last_lines(text: str) -> Iterator[str]:
     return (line[-2 * WINDOW :] for line in reversed(text.split("\n")) if re.search(r"[^\W_]", line))
 
 
-def _found(text: str) -> Iterator[Statement]:
+def _found(text: str) -> list[Statement]:
+    folded = text.lower()
+    found: list[Statement] = []
     for match in _last(_HASHES, text):
         if not _is_heading(text, match.end()):
-            yield Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW])
-    for match in _last(_TAG, text):
-        yield Statement(match.start(), Kind.FRAMED, match[1])
+            found.append(Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW]))
     for match in _last(_BOXED, text):
-        yield Statement(match.start(), Kind.FRAMED, _braced(text, match.end()))
-    for match in _last(_LEADS, text):
-        yield Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW])
-    for match in _last(_CHOOSES, text):
-        yield Statement(match.start(), Kind.LEADS, text[match.end() : match.end() + WINDOW])
-    for match in _last(_CORRECTION, text):
-        yield Statement(match.start(), Kind.CORRECTION, text[match.end() : match.end() + WINDOW])
-    for match in _last(_SAYS, text):
-        before, body = _before(text, match.start("noun")), text[match.end() : match.end() + WINDOW]
-        asks = not match["colon"] and sentence_mark(body) == "?"
-        yield Statement(
-            match.start(),
-            Kind.LEADS if match["colon"] else Kind.SAYS,
-            body,
-            denied=bool(match["not_be"] or match["not"] or _DISBELIEVED.search(before)),
-            doubted=asks or bool(_SUPPOSED.search(before)),
-        )
-    for match in _last(_CLAUSE, text):
-        denied = bool(match["not_be"] or match["not"] or match["wrong"])
-        yield Statement(match.start(), Kind.CLAUSE, _before(text, match.start()), denied=denied)
+        found.append(Statement(match.start(), Kind.FRAMED, _braced(text, match.end())))
+    if "answer" in folded:
+        found += (Statement(match.start(), Kind.FRAMED, match[1]) for match in _last(_TAG, text))
+        found += (_leading(match, Kind.LEADS) for match in _last(_LEADS, text))
+    if any(word in folded for word in ("choose", "chose", "pick", "select", "with")):
+        found += (_leading(match, Kind.LEADS) for match in _last(_CHOOSES, text))
+    if any(word in folded for word in ("ans", "choice", "option", "respon", "result", "solution", "conclu", "one")):
+        found += (_saying(match) for match in _last(_SAYS, text))
+    if any(
+        word in folded for word in ("answer", "correct", "right", "best", "choice", "option", "wrong", "false", "most")
+    ):
+        for match in _last(_CLAUSE, text):
+            denied = bool(match["not_be"] or match["not"] or match["wrong"])
+            found.append(Statement(match.start(), Kind.CLAUSE, _before(text, match.start()), denied=denied))
+    if found:
+        # Only what has been answered can be corrected.
+        first = min(statement.position for statement in found)
+        found += (_leading(match, Kind.CORRECTION) for match in _last(_CORRECTION, text, first))
+    return found
 
 
-def _last(pattern: re.Pattern[str], text: str) -> Iterable[re.Match[str]]:
-    return deque(pattern.finditer(text), maxlen=MOST)
+def _leading(match: re.Match[str], kind: Kind) -> Statement:
+    return Statement(match.start(), kind, match.string[match.end() : match.end() + WINDOW])
+
+
+def _saying(match: re.Match[str]) -> Statement:
+    before, body = _before(match.string, match.start("noun")), match.string[match.end() : match.end() + WINDOW]
+    asks = not match["colon"] and sentence_mark(body) == "?"
+    return Statement(
+        match.start(),
+        Kind.LEADS if match["colon"] else Kind.SAYS,
+        body,
+        denied=bool(match["not_be"] or match["not"] or _DISBELIEVED.search(before)),
+        doubted=asks or bool(_SUPPOSED.search(before)),
+    )
+
+
+def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> Iterable[re.Match[str]]:
+    return deque(pattern.finditer(text, start), maxlen=MOST)
 
 
 def _before(text: str, end: int) -> str:
