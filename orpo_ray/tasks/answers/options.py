@@ -30,23 +30,24 @@ class OptionTexts:
         folded = [_fold(tokens) for tokens in self._exact]
         self._case_counts = len(set(map(tuple, folded))) < len(set(map(tuple, self._exact)))
         self._options = self._exact if self._case_counts else folded
+        # Each text's tokens, and those after its article → the options that have them.
+        self._owners: dict[tuple[str, ...], set[int]] = {}
+        for index, option in enumerate(self._options):
+            for tokens in (option, _without_article(option)):
+                if tokens:
+                    self._owners.setdefault(tuple(tokens), set()).add(index)
         self._longest = max(map(len, self._options))
 
     def leading(self, text: str, start: int = 0) -> Found | None:
         """The longest option that `text` has at `start`, an article before it or not; None where two are the same text."""
         tokens, spans = self._split(text, start, self._longest + 1)
-        best: list[Found] = []
-        for index, option in enumerate(self._options):
-            for skipped in (0, 1):
-                if skipped and (not tokens or tokens[0].lower() not in _ARTICLES):
-                    continue
-                for wanted in (option, option[1:] if option and option[0].lower() in _ARTICLES else option):
-                    size = len(wanted)
-                    if size and tokens[skipped : skipped + size] == wanted:
-                        best.append(Found(index, spans[skipped][0], spans[skipped + size - 1][1], size))
-        longest = max((found.tokens for found in best), default=0)
-        indices = {found.index for found in best if found.tokens == longest}
-        return next(found for found in best if found.tokens == longest) if len(indices) == 1 else None
+        bare = len(_without_article(tokens)) < len(tokens)
+        for size in range(min(len(tokens), self._longest), 0, -1):
+            for first in range(min(bare, len(tokens) - size) + 1):
+                if owners := self._owners.get(tuple(tokens[first : first + size])):
+                    index = next(iter(owners))
+                    return Found(index, spans[first][0], spans[first + size - 1][1], size) if len(owners) == 1 else None
+        return None
 
     def within(self, text: str) -> list[Found]:
         """Every option in `text` but those that lie inside a longer one, from left to right."""
@@ -82,3 +83,7 @@ def _tokens(text: str) -> list[str]:
 
 def _fold(tokens: list[str]) -> list[str]:
     return [token.casefold() for token in tokens]
+
+
+def _without_article(tokens: list[str]) -> list[str]:
+    return tokens[1:] if tokens and tokens[0].lower() in _ARTICLES else tokens

@@ -103,19 +103,23 @@ def test_plain_numbers_start_no_process(monkeypatch: pytest.MonkeyPatch) -> None
     assert task.classify(ROW, "I cannot tell.") is Verdict.UNPARSED
 
 
-def test_a_script_without_main_guard_verifies_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["", "os._exit(0)"])
+def test_a_script_without_main_guard_verifies_and_leaves_no_process(tmp_path: Path, end: str) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent(
-            r"""
+            rf"""
+            import os
+
             from orpo_ray.tasks import Row
             from orpo_ray.tasks.answers import symbolic
             from orpo_ray.tasks.gsm8k import GSM8KTask
 
-            row = Row("r", "train", {"question": "?", "answer": "#### 42"})
-            print(GSM8KTask().verify(row, r"\boxed{6 \times 7}"))
+            row = Row("r", "train", {{"question": "?", "answer": "#### 42"}})
+            print(GSM8KTask().verify(row, r"\boxed{{6 \times 7}}"))
             (pool,) = symbolic._pools.values()
-            print(*(child._process.pid for child in pool._children))
+            print(*(child._process.pid for child in pool._children), flush=True)
+            {end}
             """
         )
     )
@@ -126,7 +130,19 @@ def test_a_script_without_main_guard_verifies_and_leaves_no_process(tmp_path: Pa
     assert done.returncode == 0, done.stderr
     right, pid = done.stdout.split()
     assert right == "True"
-    assert not Path(f"/proc/{pid}").exists()
+    # An actor that is killed runs no exit handler; its child ends with the pipe.
+    deadline = time.monotonic() + 20
+    while _runs(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def test_percentages_count_by_their_number_or_as_a_share() -> None:

@@ -96,11 +96,11 @@ def test_fifty_times_as_fast_as_rouge_score() -> None:
     rng = random.Random(1)
     words = [f"w{n}" for n in range(200)]
     groups = [[" ".join(rng.choices(words, k=120)) for _ in range(8)] for _ in range(40)]
-    start = time.perf_counter()
+    start = time.process_time()
     for texts in groups:
         select_diverse(texts, 0.8)
-    ours = (time.perf_counter() - start) / len(groups)
-    start = time.perf_counter()
+    ours = (time.process_time() - start) / len(groups)
+    start = time.process_time()
     for texts in groups[:2]:
         _by_rouge_score(texts, 0.8)
-    assert (time.perf_counter() - start) / 2 > 50 * ours
+    assert (time.process_time() - start) / 2 > 50 * ours
