@@ -12,11 +12,11 @@ One streaming execution of Ray Data; the driver sees counts only, so its memory 
 """
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -44,38 +44,52 @@ _REQUESTS_A_CLIENT = 256
 _PROGRESS_S = 1.0
 
 
-def teach(context: RunContext) -> dict[str, Any]:
-    """Make, or find again, the teacher's traces.
+class Teach:
+    """The phase."""
 
-    Returns:
-        `key` and `directory` of the store, the counts of `TraceCounts` with the sampled accuracy, `found` (nothing had to
-        be sampled), `seconds`, and `test`: the teacher's greedy {correct, total} on the test split, None for a recorded
-        one.
+    name = "TEACH"
 
-    Raises:
-        InputError: the teacher cannot work as configured, or never answers right.
-        TeacherError: the teacher failed on the way; what it said already is kept for the next start.
-        VerifierError: the task's verifier broke; it names the row.
-    """
-    config, started = context.config, time.monotonic()
-    train, test = (split_of(config.task, split, config.seed) for split in ("train", "test"))
-    depends_on = teach_depends_on(config, train)
-    key = fingerprint(depends_on)
-    directory = context.layout.traces("teacher", key)
-    test_file = context.layout.traces("teacher-test", fingerprint(teacher_test_depends_on(config, test)))
-    with ExitStack() as stack:
-        teacher = _Lazily(stack, config, train, context.say)
-        store = TraceStore.find(directory, key)
-        found = store is not None
-        if store is None:
-            store = _sample(context, train, teacher, TraceDraft(directory), key, depends_on)
-        _check_some_right(store)
+    def key(self, context: RunContext) -> str:
+        """Changes with whatever changes the teacher's traces or its accuracy; not with the policy or the student."""
+        config = context.config
+        train, test = _splits(config)
+        return fingerprint(teach_depends_on(config, train), teacher_test_depends_on(config, test))
+
+    def run(self, context: RunContext) -> dict[str, Any]:
+        """Make, or find again, the teacher's traces, and score the teacher.
+
+        Returns:
+            `key` and `path` of the store; its counts, as `TraceCounts.to_json`; and `test`: the teacher's greedy
+            {correct, total} on the test split, None for a recorded one, which cannot be asked.
+
+        Raises:
+            InputError: the teacher cannot work as configured, or never answers right.
+            TeacherError: the teacher failed on the way; what it said before is kept for the next start.
+            VerifierError: the task's verifier broke; it names the row.
+        """
+        config = context.config
+        train, test = _splits(config)
+        depends_on = teach_depends_on(config, train)
+        key = fingerprint(depends_on)
+        directory = context.layout.traces("teacher", key)
         accuracy = None
-        if config.teacher.backend != "recorded":
-            accuracy = _read(test_file) or _score(context, test, teacher, test_file)
-    result = {"key": key, "directory": str(directory), **store.counts.to_json(), "test": accuracy, "found": found}
-    context.say("teach.done", **result)
-    return result | {"seconds": round(time.monotonic() - started, 3)}
+        with ExitStack() as stack:
+            teacher = _Lazily(stack, config, train, context.say)
+            store = TraceStore.find(directory, key) or _sample(context, train, teacher, directory, key, depends_on)
+            _check_some_right(store)
+            if config.teacher.backend != "recorded":
+                file = context.layout.traces("teacher-test", fingerprint(teacher_test_depends_on(config, test)))
+                accuracy = _read(file) or _score(context, test, teacher, file)
+        return {"key": key, "path": str(directory), **store.counts.to_json(), "test": accuracy}
+
+    def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
+        """Whether the traces are on the storage."""
+        return TraceStore.find(Path(result["path"]), result["key"]) is not None
+
+
+def _splits(config: RunConfig) -> tuple[Task, Task]:
+    """The training prompts, and the test prompts."""
+    return split_of(config.task, "train", config.seed), split_of(config.task, "test", config.seed)
 
 
 class _Lazily:
@@ -95,10 +109,10 @@ class _Lazily:
 
 
 def _sample(
-    context: RunContext, task: Task, teacher: _Lazily, draft: TraceDraft, key: str, depends_on: dict[str, Any]
+    context: RunContext, task: Task, teacher: _Lazily, directory: Path, key: str, depends_on: dict[str, Any]
 ) -> TraceStore:
     """Ask for every block that is not written yet, then finish the store."""
-    config = context.config
+    config, draft = context.config, TraceDraft(directory)
     sampling = config.sampling
     asking = Asking(task, sampling.k, sampling.temperature, sampling.top_p, sampling.max_tokens, config.seed)
     recorded = config.teacher.backend == "recorded"
@@ -110,26 +124,23 @@ def _sample(
     return draft.finish(asking.blocks, key, depends_on)
 
 
-def _score(context: RunContext, task: Task, teacher: _Lazily, file: os.PathLike[str]) -> dict[str, int]:
+def _score(context: RunContext, task: Task, teacher: _Lazily, file: Path) -> dict[str, int]:
     """The teacher's greedy accuracy on the rows of `task`, kept in `file`."""
     config = context.config
     asking = Asking(task, k=1, temperature=0.0, top_p=1.0, max_tokens=config.eval_max_tokens, run_seed=config.seed)
     judging = Judging(asking, "", 1.0, draft=None)
     counts = _run(context, "teach.test", judging, teacher(), range(asking.blocks), TraceCounts())
     accuracy = {"correct": counts.right, "total": counts.traces}
-    partial = f"{os.fspath(file)}.partial"
-    with open(partial, "w", encoding="utf-8") as opened:
-        json.dump(accuracy, opened)
-    os.replace(partial, file)
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(accuracy), encoding="utf-8")
+    partial.rename(file)
     return accuracy
 
 
-def _read(file: os.PathLike[str]) -> dict[str, int] | None:
-    try:
-        with open(file, encoding="utf-8") as opened:
-            accuracy: dict[str, int] = json.load(opened)
-    except FileNotFoundError:
+def _read(file: Path) -> dict[str, int] | None:
+    if not file.is_file():
         return None
+    accuracy: dict[str, int] = json.loads(file.read_text(encoding="utf-8"))
     return accuracy
 
 
@@ -155,7 +166,9 @@ def judge_stream(config: RunConfig, judging: Judging, access: TeacherAccess, blo
     clients = 1 if config.teacher.backend == "recorded" else -(-concurrency // _REQUESTS_A_CLIENT)
     # Enough blocks that the bound on requests, not a block's last trace, is what a client waits for.
     in_flight = 2 + concurrency // clients // BLOCK_PROMPTS
-    placed = {"scheduling_strategy": NodeAffinitySchedulingStrategy(access.node, soft=False)} if access.node else {}
+    placed: dict[str, Any] = {}
+    if access.node is not None:
+        placed["scheduling_strategy"] = NodeAffinitySchedulingStrategy(access.node, soft=False)
     asked = _numbers(blocks).map_batches(
         TeacherCaller,
         fn_constructor_args=(judging.asking, access, clients),
