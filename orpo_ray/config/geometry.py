@@ -89,7 +89,7 @@ def geometry_problems(global_batch: int, ranks: int, block_rows: int | None, mic
     if local % micro_batch:
         fitting = [rows for rows in range(1, local + 1) if local % rows == 0]
         problems.append(
-            f"train.micro_batch: {micro_batch} does not divide a worker's share of the global batch, {local} rows; "
-            f"fitting are {', '.join(map(str, fitting))}"
+            f"train.micro_batch: {micro_batch} does not divide a worker's share of the global batch (train.global_batch "
+            f"{global_batch} / train.workers {ranks} = {local} rows); fitting are {', '.join(map(str, fitting))}"
         )
     return problems

@@ -1,5 +1,6 @@
 """From a YAML file and `--set` overrides to a checked RunConfig, or to every mistake at once."""
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
+from orpo_ray.config.mistakes import mended, sentences, wrong_options
 from orpo_ray.config.run import RunConfig, cross_problems
+from orpo_ray.config.yaml_text import read_yaml
 from orpo_ray.errors import ConfigError, InputError
 
 
@@ -22,6 +24,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 
     Raises:
         ConfigError: with every mistake found, each naming the field, what was given and what would be right.
+        InputError: the file cannot be read as YAML, or an override not as one.
     """
     file = Path(path)
     try:
@@ -31,7 +34,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as UTF-8 text: {error}") from None
     try:
-        data = yaml.safe_load(text)
+        data = read_yaml(text)
     except yaml.YAMLError as error:
         raise InputError(f"{file}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
@@ -50,7 +53,7 @@ def parse_config(data: Mapping[str, Any], source: str = "configuration") -> RunC
     try:
         config = RunConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([_sentence(detail) for detail in error.errors(include_url=False)], source) from None
+        raise ConfigError([*sentences(error), *_problems_besides(data, error)], source) from None
     problems = cross_problems(config)
     if problems:
         raise ConfigError(problems, source)
@@ -67,51 +70,37 @@ def config_schema() -> str:
     return json.dumps(RunConfig.model_json_schema(by_alias=True), indent=2, ensure_ascii=False)
 
 
+def _problems_besides(data: Mapping[str, Any], error: ValidationError) -> list[str]:
+    """What is wrong between sections, as far as it does not hang on options that are wrong themselves."""
+    wrong: set[str] = set()
+    rest = copy.deepcopy(dict(data))
+    # A section that was missing, and is filled in, may lack options of its own.
+    for _ in range(3):
+        wrong |= wrong_options(error)
+        rest = mended(rest, error)
+        try:
+            config = RunConfig.model_validate(rest)
+        except ValidationError as another:
+            error = another
+            continue
+        return [problem for problem in cross_problems(config) if not any(option in problem for option in wrong)]
+    return []
+
+
 def _apply(data: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
-    if not equals or not key:
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
         raise InputError(f"--set {override}: write section.option=value, as --set train.epochs=3")
-    *parents, last = key.strip().split(".")
+    *parents, last = parts
     node = data
     for parent in parents:
-        node = node.setdefault(parent, {})
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
         if not isinstance(node, dict):
             raise InputError(f"--set {override}: `{parent}` is a value, not a section, so nothing lies below it")
     try:
-        node[last] = yaml.safe_load(value)
+        node[last] = read_yaml(value)
     except yaml.YAMLError:
         raise InputError(f"--set {override}: the value is not valid YAML; quote it") from None
-    # YAML 1.1 reads 1e-4 as text; a person means the number.
-    if isinstance(node[last], str):
-        try:
-            node[last] = float(node[last])
-        except ValueError:
-            return
-
-
-def _sentence(detail: ErrorDetails) -> str:
-    """One mistake for the person who wrote it: field, what was given, what would be right."""
-    # A union's branches add their own names to the path, which the user never wrote.
-    field = ".".join(str(part) for part in detail["loc"] if not str(part).startswith(("literal[", "int", "function-")))
-    kind, given = detail["type"], detail["input"]
-    if kind == "extra_forbidden":
-        return f"{field}: unknown option{_nearest(detail['loc'])}"
-    if kind == "missing":
-        return f"{field}: missing, and it has no default"
-    message = detail["msg"].removeprefix("Value error, ")
-    message = message[0].lower() + message[1:]
-    return f"{field}: {given!r} given; {message}" if field else message
-
-
-def _nearest(location: tuple[int | str, ...]) -> str:
-    import difflib
-
-    model: Any = RunConfig
-    for part in location[:-1]:
-        field = model.model_fields.get(part)
-        if field is None or not hasattr(field.annotation, "model_fields"):
-            return ""
-        model = field.annotation
-    known = [info.alias or name for name, info in model.model_fields.items()]
-    close = difflib.get_close_matches(str(location[-1]), known, n=1)
-    return f"; did you mean `{close[0]}`?" if close else f"; known here are {', '.join(known)}"

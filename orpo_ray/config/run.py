@@ -1,13 +1,12 @@
 """The whole configuration of one run, and the checks that span sections."""
 
 import re
-from typing import Any
 
 from pydantic import ConfigDict, field_validator
 
 from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems
 from orpo_ray.config.method import NegativesConfig, PolicyConfig, SamplingConfig
-from orpo_ray.config.models import StudentConfig, TeacherConfig
+from orpo_ray.config.models import EngineConfig, StudentConfig, TeacherConfig
 from orpo_ray.config.place import LimitsConfig, ResourcesConfig, StorageConfig, TaskConfig, TrackingConfig
 from orpo_ray.config.section import Section, option, required
 from orpo_ray.config.training import EvalConfig, ExportConfig, TrainConfig
@@ -70,12 +69,16 @@ def cross_problems(config: RunConfig) -> list[str]:
     if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
         problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
     problems += _teacher_problems(config.teacher)
-    for field, engine, tokens in _engines(config):
-        if tokens >= engine.max_model_len:
-            problems.append(
-                f"sampling.max_tokens: {tokens} leaves no room for a prompt in {field}.max_model_len "
-                f"{engine.max_model_len}; take fewer tokens or a longer context"
-            )
+    for field, engine in _engines(config):
+        for name, tokens in (
+            ("sampling.max_tokens", config.sampling.max_tokens),
+            ("eval.max_tokens", config.eval.max_tokens),
+        ):
+            if tokens is not None and tokens >= engine.max_model_len:
+                problems.append(
+                    f"{name}: {tokens} leaves no room for a prompt in {field}.max_model_len "
+                    f"{engine.max_model_len}; take fewer tokens or a longer context"
+                )
         if engine.prefill_tokens < engine.max_model_len:
             problems.append(
                 f"{field}.prefill_tokens: {engine.prefill_tokens} is less than {field}.max_model_len "
@@ -86,11 +89,10 @@ def cross_problems(config: RunConfig) -> list[str]:
     return problems
 
 
-def _engines(config: RunConfig) -> list[tuple[str, Any, int]]:
-    tokens = max(config.sampling.max_tokens, config.eval_max_tokens)
-    engines = [("student.engine", config.student.engine, tokens)]
+def _engines(config: RunConfig) -> list[tuple[str, EngineConfig]]:
+    engines = [("student.engine", config.student.engine)]
     if config.teacher.backend == "serve":
-        engines.append(("teacher.engine", config.teacher.engine, tokens))
+        engines.append(("teacher.engine", config.teacher.engine))
     return engines
 
 
@@ -103,7 +105,7 @@ def _teacher_problems(teacher: TeacherConfig) -> list[str]:
     ]
     if teacher.serve.max_replicas < teacher.serve.min_replicas:
         problems.append(
-            f"teacher.serve.max_replicas: {teacher.serve.max_replicas} is less than min_replicas "
+            f"teacher.serve.max_replicas: {teacher.serve.max_replicas} is less than teacher.serve.min_replicas "
             f"{teacher.serve.min_replicas}; take at least as many"
         )
     return problems

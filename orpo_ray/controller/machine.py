@@ -64,7 +64,7 @@ class Controller:
             InputError: the storage cannot be written, another process works on the run, or its distillation began with
                 another configuration.
             Interrupted: a signal stopped it; the record says so.
-            OrpoRayError: a phase failed; the record says which and why.
+            OrpoRayError: a phase failed; the record says which and why, the error's notes how to go on.
         """
         with RunLock(self._layout.lock), EventLog(self._layout.events, self._listeners, self._clock) as say:
             record = self._opened(fresh)
@@ -78,9 +78,11 @@ class Controller:
                     self._take(phase, record, context)
             except BaseException as error:
                 interrupted = self._ended(record, say, at, error)
-                if interrupted is None:
-                    raise
-                raise interrupted from error
+                if interrupted is not None:
+                    raise interrupted from error
+                if getattr(error, "exit_code", 1) == 1:
+                    error.add_note(f"What is finished is kept. Go on with\n  {self._command}")
+                raise
             record.state, record.finished = PhaseState.DONE, self._now()
             self._write(record)
             say("run.done", name=record.name)
@@ -112,7 +114,7 @@ class Controller:
 
     def _take(self, phase: Phase, record: RunRecord, context: RunContext) -> None:
         """Find the phase's result, or do its work."""
-        with _our_errors(phase.name):
+        with _our_errors(phase.name, context.layout):
             key = phase.key(context)
         known = record.phases.get(phase.name)
         distillation.refuse_other_inputs(record, self._layout, phase.name, key)
@@ -144,7 +146,7 @@ class Controller:
         context.say("phase.start", phase=phase.name)
         began = self._clock()
         try:
-            with _our_errors(phase.name):
+            with _our_errors(phase.name, context.layout):
                 result = phase.run(context)
         finally:
             current.seconds = round(current.seconds + self._clock() - began, 3)
@@ -184,7 +186,7 @@ class Controller:
 
 
 @contextmanager
-def _our_errors(phase: str) -> Iterator[None]:
+def _our_errors(phase: str, layout: RunLayout) -> Iterator[None]:
     """Turns any exception of a phase into one of ours: the cause's own message, or one that names it."""
     try:
         yield
@@ -194,7 +196,7 @@ def _our_errors(phase: str) -> Iterator[None]:
             raise
         if ours is None:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            ours = OrpoRayError(
-                f"{phase} failed: {type(error).__name__}: {lines[-1] if lines else 'without a message'}"
-            )
+            last = lines[-1] if lines else "without a message"
+            ours = OrpoRayError(f"{phase} failed: {type(error).__name__}: {last}")
+            ours.add_note(f"The traceback is in {layout.events}")
         raise ours from error

@@ -15,6 +15,8 @@ from orpo_ray.phases.needs import GIB, check_fits, count_parameters, logical_cpu
 from orpo_ray.phases.phase import Phase
 
 _END_S = 15.0
+# Ray sets this one inside a submitted job; RAY_ADDRESS it sets there only sometimes.
+_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Processes that this one had before Ray was started, so that only Ray's own are ended with it.
 _before: set[int] = set()
 
@@ -41,8 +43,8 @@ class OnCluster:
 
 
 def embedded() -> bool:
-    """Whether a run brings its own cluster along: nothing says that it should use another (inside a Ray job, Ray does)."""
-    return not os.environ.get("RAY_ADDRESS")
+    """Whether a run brings its own cluster along: it is no Ray job, and RAY_ADDRESS names no other."""
+    return not os.environ.get("RAY_ADDRESS") and _JOB not in os.environ
 
 
 def connect(config: RunConfig) -> None:
@@ -58,7 +60,7 @@ def connect(config: RunConfig) -> None:
     if ray.is_initialized():
         return
     parameters = count_parameters(config.student.model)
-    own = embedded()
+    own, address = embedded(), os.environ.get("RAY_ADDRESS") or "auto"
     if own:
         check_fits(config, {"memory": machine_memory()}, parameters)
     handler = signal.getsignal(signal.SIGTERM)
@@ -68,9 +70,8 @@ def connect(config: RunConfig) -> None:
         "logging_level": logging.ERROR,
     }
     try:
-        ray.init(**options, **(_own_cluster(config) if own else {}))
+        ray.init(**options, **(_own_cluster(config) if own else {"address": address}))
     except ConnectionError as error:
-        address = os.environ.get("RAY_ADDRESS")
         raise InputError(f"RAY_ADDRESS: no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word to the controller
@@ -108,7 +109,7 @@ def _environment(config: RunConfig) -> dict[str, str]:
     variables = {"OMP_NUM_THREADS": str(config.resources.threads), "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     if not config.resources.trainer_gpus:
         variables["DS_ACCELERATOR"] = "cpu"
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    job = json.loads(os.environ.get(_JOB, "{}"))
     taken = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in variables.items() if name not in taken}
 

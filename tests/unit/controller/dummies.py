@@ -52,6 +52,7 @@ class Dummy:
     clock: Clock
     seconds: float = 10.0
     runs: int = 0
+    returns: dict[str, Any] = field(default_factory=dict)
     does: Callable[[RunContext], None] = lambda context: None
 
     def key(self, context: RunContext) -> str:
@@ -64,7 +65,7 @@ class Dummy:
         self.does(context)
         file = context.layout.run / f"{self.name}.out"
         file.write_text(self.key(context))
-        return {"file": str(file), "made_of": self.key(context)}
+        return {"file": str(file), "made_of": self.key(context)} | self.returns
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
         return Path(result["file"]).is_file()
@@ -76,10 +77,11 @@ class Toy:
 
     storage: Path
     clock: Clock = field(default_factory=Clock)
+    returns: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.phases = {name: Dummy(name, self.clock) for name in ORDER}
+        self.phases = {name: Dummy(name, self.clock, returns=self.returns.get(name, {})) for name in ORDER}
 
     def controller(self, config: RunConfig) -> Controller:
         return Controller(

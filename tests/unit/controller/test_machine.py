@@ -241,7 +241,7 @@ class TestFailed:
             raise RuntimeError("The actor died.\n  worker 17 exited")
 
         toy.phases["DISTILL"].does = dies
-        with pytest.raises(OrpoRayError, match=r"^DISTILL failed: RuntimeError: worker 17 exited$") as failed:
+        with pytest.raises(OrpoRayError, match=r"^DISTILL failed: RuntimeError: worker 17 exited\n") as failed:
             toy.run(config())
         assert failed.value.exit_code == 1
         lines = toy.layout(config()).events.read_text().splitlines()

@@ -65,12 +65,13 @@ import os, signal, subprocess, time
 from orpo_ray.controller.stopping import StopSignals
 child = subprocess.Popen(["sleep", "60"])
 with StopSignals():
-    print(child.pid, flush=True)
     while True:
         try:
+            print(child.pid, flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
             print("stopping", flush=True)
+            time.sleep(60)
 """
 
 

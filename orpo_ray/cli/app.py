@@ -1,0 +1,145 @@
+"""`orpo-ray`: the commands and what each takes."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orpo_ray import __version__
+from orpo_ray.cli.failures import exit_with_one_message
+
+app = typer.Typer(
+    name="orpo-ray",
+    help="Distil a black-box teacher LLM into a small student by ORPO-Distill, on Ray Serve, Ray Data and Ray Train.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    # Help in boxes would cost more than everything else that `--help` does.
+    rich_markup_mode=None,
+)
+config_app = typer.Typer(help="About the configuration file.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="The run's YAML configuration.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.OPTION=VALUE", help="Override an option; may be repeated.", show_default=False
+    ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Remove what the run's distillation left and start it anew; traces are kept.")
+]
+
+
+def main() -> None:
+    """Entry point of the command `orpo-ray`."""
+    # Read when ray is imported: a command started by `uv run` would otherwise make Ray rebuild uv's environment.
+    os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+    with exit_with_one_message():
+        app()
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"orpo-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(file: File, set_: Set = None, fresh: Fresh = False) -> None:
+    """Run a distillation, or go on with it.
+
+    The same command goes on from wherever the last start stopped, and finds what is finished.
+    """
+    from orpo_ray.cli.execute import execute, resuming
+    from orpo_ray.config import load_config
+
+    execute(load_config(file, set_ or ()), command=resuming("run", str(file), set_ or ()), fresh=fresh)
+
+
+@app.command()
+def demo(set_: Set = None, fresh: Fresh = False) -> None:
+    """Run the demo that comes with the package.
+
+    It distils a small teacher into a smaller student on this machine, in a few minutes, and writes to runs/demo.
+    """
+    from orpo_ray.cli.execute import execute, resuming
+    from orpo_ray.cli.packaged import demo_config
+
+    execute(demo_config(set_ or ()), command=resuming("demo", None, set_ or ()), fresh=fresh)
+
+
+@app.command()
+def validate(file: File, set_: Set = None) -> None:
+    """Check a configuration.
+
+    Prints it with every option resolved, or every mistake in it at once. Nothing is created.
+    """
+    from orpo_ray.config import dump_config, load_config
+
+    typer.echo(dump_config(load_config(file, set_ or ())), nl=False)
+
+
+@config_app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    from orpo_ray.config import config_schema
+
+    typer.echo(config_schema())
+
+
+@app.command()
+def teacher(file: File, set_: Set = None) -> None:
+    """Serve the teacher until Ctrl-C.
+
+    Its API is OpenAI's, so the teacher backend `openai` works against it.
+    """
+    from orpo_ray.cli.execute import serve_teacher
+    from orpo_ray.config import load_config
+
+    serve_teacher(load_config(file, set_ or ()))
+
+
+@app.command("eval")
+def evaluate(
+    file: File,
+    model: Annotated[Path, typer.Option(metavar="DIR", help="The model directory to evaluate.", show_default=False)],
+    set_: Set = None,
+) -> None:
+    """Measure a model's accuracy.
+
+    Prints how a model directory answers the held-out rows of the configuration, with a 95 % interval.
+    """
+    from orpo_ray.cli.execute import evaluate_directory
+    from orpo_ray.config import load_config
+
+    evaluate_directory(load_config(file, set_ or ()), model)
+
+
+@app.command()
+def show(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its directory.", show_default=False)],
+    storage: Annotated[Path, typer.Option(metavar="DIR", help="Where runs lie: their storage.path.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Print what was trained: one JSON line for each row.")
+    ] = False,
+) -> None:
+    """Show a run.
+
+    Phases, accuracy by epoch, staleness, and where things lie; also of a run that works at this moment.
+    """
+    from orpo_ray.cli.show import show_run
+
+    show_run(run, storage, as_json=as_json, ledger=ledger)

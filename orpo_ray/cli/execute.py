@@ -1,0 +1,100 @@
+"""The commands that start Ray: they connect the controller, the phases, the cluster and what a person sees."""
+
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from orpo_ray.config import RunConfig
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.controller import Controller
+from orpo_ray.controller.stopping import StopSignals
+from orpo_ray.phases.context import RunContext
+from orpo_ray.report.progress import progress_on, remark
+from orpo_ray.report.show import run_report
+from orpo_ray.report.table import accuracy_table, print_report
+
+
+def resuming(command: str, file: str | None, overrides: Sequence[str]) -> str:
+    """The command line that goes on with a run; without --fresh, which would start it anew once more."""
+    sets = [part for override in overrides for part in ("--set", override)]
+    return shlex.join(["orpo-ray", command, *([file] if file else []), *sets])
+
+
+def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
+    """Take a run to its end and print its report.
+
+    Raises:
+        OrpoRayError: as `Controller.run`; Ray is left, and nothing runs on.
+    """
+    from orpo_ray.phases import all_phases
+
+    layout = _layout(config)
+    console = console_on(sys.stdout)
+    with StopSignals() as signals:
+        progress = progress_on(console)
+        controller = Controller(config, layout, all_phases(), command=command, listeners=[progress], signals=signals)
+        with _leaving_ray(), progress:
+            controller.run(fresh=fresh)
+    print_report(console, run_report(layout, alive=False))
+
+
+def serve_teacher(config: RunConfig) -> None:
+    """Serve the teacher until Ctrl-C."""
+    from orpo_ray.phases.cluster import connect
+    from orpo_ray.teacher.serving import serve_forever
+
+    with _leaving_ray():
+        connect(config)
+        serve_forever(config)
+
+
+def evaluate_directory(config: RunConfig, model: Path) -> None:
+    """Print the held-out accuracy of the model in a directory."""
+    from orpo_ray.engine.model_check import check_model
+    from orpo_ray.phases.cluster import connect
+    from orpo_ray.phases.evaluate import evaluate_model
+
+    check_model(str(model), "student", trust_remote_code=config.student.trust_remote_code)
+    console = console_on(sys.stdout)
+    with _leaving_ray():
+        connect(config)
+        context = RunContext(config, _layout(config), _say_on(console))
+        evaluations = evaluate_model(context, model.resolve())
+    for evaluation in evaluations:
+        console.print(accuracy_table(evaluation["split"], [evaluation], name=str(model)), highlight=False)
+
+
+def console_on(stream: Any) -> Console:
+    """A console on `stream`; where that is no terminal, wide enough for a table's sentences."""
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=140)
+
+
+def _layout(config: RunConfig) -> RunLayout:
+    # Workers need not share this process's working directory.
+    return RunLayout(Path(config.storage.path).resolve(), config.name)
+
+
+@contextmanager
+def _leaving_ray() -> Iterator[None]:
+    """Leaves Ray at the end, however that comes. Ray is not imported for it where no phase needed it."""
+    try:
+        yield
+    finally:
+        if "ray" in sys.modules:
+            from orpo_ray.phases.cluster import disconnect
+
+            disconnect()
+
+
+def _say_on(console: Console) -> Any:
+    def say(kind: str, **fields: Any) -> None:
+        line = remark(kind, fields)
+        if line is not None:
+            console.print(line, markup=False, highlight=False)
+
+    return say

@@ -1,0 +1,91 @@
+"""Numbers, and what a phase did, in words."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orpo_ray.evaluation.accuracy import Accuracy
+
+
+def duration(seconds: float) -> str:
+    """As `8.3 s`, `2 min 05 s` or `1 h 02 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def percent(share: float) -> str:
+    """As `47.4 %`."""
+    return f"{100 * share:.1f} %"
+
+
+def parameters(count: int) -> str:
+    """A model's size as `363 k`, `134.5 M` or `1.1 B`."""
+    for unit, size in (("B", 10**9), ("M", 10**6), ("k", 10**3)):
+        if count >= size:
+            return f"{count / size:.1f}".removesuffix(".0") + f" {unit}"
+    return str(count)
+
+
+def teacher_accuracy(teach: Mapping[str, Any]) -> tuple[Accuracy, str] | None:
+    """The teacher's accuracy and what it was measured on: greedy on the test split, else over its sampled traces."""
+    if teach.get("test"):
+        return Accuracy(teach["test"]["correct"], teach["test"]["total"]), "greedy, test"
+    if teach.get("traces"):
+        return Accuracy(teach["right"], teach["traces"]), "sampled, train"
+    return None
+
+
+def phase_sentence(phase: str, result: Mapping[str, Any]) -> str:
+    """What a finished phase did, in one line; empty where its result does not say."""
+    try:
+        return _SENTENCES[phase](result)
+    except (KeyError, IndexError, TypeError):
+        return ""
+
+
+def _prepare(result: Mapping[str, Any]) -> str:
+    rows = ", ".join(f"{split['prompts']:,} {name}" for name, split in result["rows"].items())
+    size = result["student"]["parameters"]
+    return f"{rows} prompts" + (f"; a student of {parameters(size)} parameters" if size else "")
+
+
+def _teach(result: Mapping[str, Any]) -> str:
+    share = percent(result["right"] / result["traces"])
+    return f"{result['traces']:,} traces of {result['prompts']:,} prompts, {share} right, {result['kept']:,} kept"
+
+
+def _seed(result: Mapping[str, Any]) -> str:
+    text = f"{result['negatives']:,} wrong traces kept of {result['prompts']:,} prompts"
+    never = result.get("never_wrong", 0)
+    return text + (f"; {never:,} prompts without one" if never else "")
+
+
+def _distill(result: Mapping[str, Any]) -> str:
+    text = f"{result['pairs']:,} pairs in {result['steps']:,} steps, {result['pairs_per_s']:.1f} pairs/s"
+    if result.get("loss_first") is not None:
+        text += f", loss {result['loss_first']:.3f} → {result['loss_last']:.3f}"
+    return text
+
+
+def _evaluate(result: Mapping[str, Any]) -> str:
+    test = sorted((e for e in result["evaluations"] if e["split"] == "test"), key=lambda e: e["epoch"])
+    first, last = (Accuracy(e["correct"], e["total"]).rate for e in (test[0], test[-1]))
+    return f"test accuracy {percent(first)} → {percent(last)}"
+
+
+def _export(result: Mapping[str, Any]) -> str:
+    return f"{result['path']} (the {result['select']} epoch, {result['epoch']})"
+
+
+_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "PREPARE": _prepare,
+    "TEACH": _teach,
+    "SEED": _seed,
+    "DISTILL": _distill,
+    "EVALUATE": _evaluate,
+    "EXPORT": _export,
+}
