@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orpo_ray.config import RunConfig
@@ -162,6 +162,8 @@ def _run(
 
 def judge_stream(config: RunConfig, judging: Judging, access: TeacherAccess, blocks: Sequence[int]) -> Dataset:
     """The pipeline, not yet running: one line of counts for each of `blocks`."""
+    # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
+    DataContext.get_current().raise_original_map_exception = True
     concurrency = config.teacher.concurrency
     clients = 1 if config.teacher.backend == "recorded" else -(-concurrency // _REQUESTS_A_CLIENT)
     # Enough blocks that the bound on requests, not a block's last trace, is what a client waits for.

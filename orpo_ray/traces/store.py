@@ -73,7 +73,7 @@ class TraceDraft:
 
     def blocks(self) -> set[int]:
         """Blocks that are written already."""
-        return set(_parts(self.partial)) if self.partial.is_dir() else set()
+        return set(_parts(self.partial))
 
     def counts(self) -> TraceCounts:
         """Counts over the blocks that are written, read part by part."""
@@ -130,7 +130,9 @@ class TraceDraft:
 
 
 def _parts(directory: Path) -> dict[int, Path]:
-    """Part files by block, in order."""
+    """Part files by block, in order; none where there is no such directory."""
+    if not directory.is_dir():
+        return {}
     matches = ((_PART.fullmatch(file.name), file) for file in directory.iterdir())
     return dict(sorted((int(match[1]), file) for match, file in matches if match))
 

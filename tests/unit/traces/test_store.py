@@ -81,7 +81,7 @@ def test_a_store_is_found_by_its_key_and_only_once_it_is_whole(draft: TraceDraft
 
 
 def test_a_later_start_finds_the_blocks_of_a_killed_one(draft: TraceDraft) -> None:
-    assert draft.blocks() == set()
+    assert (draft.blocks(), draft.counts()) == (set(), TraceCounts())
     draft.write(1, SECOND, 2)
     later = TraceDraft(draft.directory)
     assert later.blocks() == {1}
