@@ -1,0 +1,51 @@
+# Two commands from a fresh clone: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+BIN := .venv/bin
+
+# DeepSpeed finds ninja, to build its operators with, on the PATH: let it be the environment's own.
+IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
+
+SETUP_OPTIONS := $(if $(ACCELERATOR),--accelerator $(ACCELERATOR)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all lint format unit lock clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "PYTHON=python3.12       the Python to make the environment with (3.11 to 3.14)"
+	@echo "ACCELERATOR=cuda        vllm and torch for NVIDIA GPUs instead of a CPU; kept until changed"
+	@echo "TORCH_INDEX=URL         where torch's CPU build comes from, if pip's own index lacks it"
+
+setup: ## Make .venv with the pinned versions (a second call installs nothing)
+	@$(PYTHON) scripts/create_venv.py $(SETUP_OPTIONS)
+
+demo: setup ## Distil a small teacher into a smaller student, here, in minutes
+	@$(IN_VENV) orpo-ray demo
+
+test: lint ## Lint, types and every test but the slow ones
+	$(IN_VENV) python -m pytest -m "not slow"
+
+test-all: lint ## All tests, the slow ones too
+	$(IN_VENV) python -m pytest
+
+lint: setup ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Put the code into ruff's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: setup ## The tests without Ray, in about a minute
+	$(IN_VENV) python -m pytest tests/unit
+
+lock: setup ## Resolve pyproject.toml anew and write requirements/*.lock
+	$(BIN)/python scripts/write_lock.py cpu
+	$(BIN)/python scripts/write_lock.py cuda
+
+clean: ## Remove the environment, caches and build output; runs/ stays
+	rm -rf .venv build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find orpo_ray tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
