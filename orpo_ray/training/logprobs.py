@@ -1,7 +1,8 @@
 """Log-probabilities of given tokens straight from hidden states, a few rows of logits at a time.
 
 The logits of N tokens over a vocabulary of V are N*V numbers, by far the largest tensor of a small model's training
-step. Here they exist only `chunk` rows at a time, in the forward pass and again in the backward pass.
+step. Here they exist a chunk of rows at a time, in the forward pass and again in the backward pass; only a fixed
+number of bytes of them is kept from one to the other, which spares the second product.
 
 Legend: N scored tokens, C tokens of a chunk, D hidden size, V vocabulary.
 """
@@ -16,6 +17,8 @@ from torch.autograd.function import once_differentiable
 
 CHUNK_BYTES = 64 << 20
 """Size of one chunk's float32 logits: small beside a model, large enough for full speed of the matrix product."""
+KEPT_BYTES = 256 << 20
+"""Most logits kept for the backward pass, whatever the vocabulary and the length."""
 
 
 def chunk_rows(vocabulary: int, chunk_bytes: int = CHUNK_BYTES) -> int:
@@ -32,17 +35,27 @@ class _LinearLogProb(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, target_N: Tensor, rows: int
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        bias_V: Tensor | None,
+        target_N: Tensor,
+        rows: int,
+        kept_bytes: int,
     ) -> Tensor:
         logp_N = torch.empty(hidden_ND.shape[0], dtype=_precision(hidden_ND), device=hidden_ND.device)
         lse_N = torch.empty_like(logp_N)
+        kept: dict[int, Tensor] = {}
         for at in range(0, hidden_ND.shape[0], rows):
             chunk = slice(at, at + rows)
             logit_CV = _logits(hidden_ND[chunk], weight_VD, bias_V)
             lse_N[chunk] = torch.logsumexp(logit_CV, dim=-1)
             logp_N[chunk] = logit_CV.gather(1, target_N[chunk, None]).squeeze(1) - lse_N[chunk]
+            if any(ctx.needs_input_grad) and logit_CV.nbytes <= kept_bytes:
+                kept[at] = logit_CV
+                kept_bytes -= logit_CV.nbytes
         ctx.save_for_backward(hidden_ND, weight_VD, bias_V, target_N, lse_N)
-        ctx.rows = rows
+        ctx.rows, ctx.kept = rows, kept
         return logp_N
 
     @staticmethod
@@ -57,7 +70,10 @@ class _LinearLogProb(torch.autograd.Function):
         grad_bias = torch.zeros_like(bias_V, dtype=precision) if needs_bias else None
         for at in range(0, hidden_ND.shape[0], ctx.rows):
             chunk = slice(at, at + ctx.rows)
-            logit_CV = _logits(hidden_ND[chunk], weight_VD, bias_V)
+            # taken out: the gradient is made in their place, and a second backward pass makes them anew
+            logit_CV = ctx.kept.pop(at, None)
+            if logit_CV is None:
+                logit_CV = _logits(hidden_ND[chunk], weight_VD, bias_V)
             # d logp / d logit = [target] - softmax
             grad_CV = logit_CV.sub_(lse_N[chunk, None]).exp_().mul_(-grad_N[chunk, None])
             grad_CV.scatter_add_(1, target_N[chunk, None], grad_N[chunk, None])
@@ -72,6 +88,7 @@ class _LinearLogProb(torch.autograd.Function):
             grad_hidden,
             grad_weight.to(weight_VD.dtype) if grad_weight is not None else None,
             grad_bias.to(bias_V.dtype) if grad_bias is not None else None,
+            None,
             None,
             None,
         )
@@ -102,13 +119,16 @@ class TokenLogProbs(nn.Module):
     access in the forward pass and again before the backward pass.
     """
 
-    def __init__(self, head: nn.Linear, chunk_bytes: int = CHUNK_BYTES) -> None:
+    def __init__(self, head: nn.Linear, chunk_bytes: int = CHUNK_BYTES, kept_bytes: int = KEPT_BYTES) -> None:
         super().__init__()
+        self._kept_bytes = kept_bytes
         self._head = (head,)
         self._rows = chunk_rows(head.out_features, chunk_bytes)
 
     def forward(self, hidden_ND: Tensor, target_N: Tensor) -> Tensor:
         """Log-probabilities in nats, [N], float32 (float64 where the model is)."""
         (head,) = self._head
-        logp_N: Tensor = _LinearLogProb.apply(hidden_ND, head.weight, head.bias, target_N, self._rows)  # type: ignore[no-untyped-call]
+        logp_N: Tensor = _LinearLogProb.apply(  # type: ignore[no-untyped-call]
+            hidden_ND, head.weight, head.bias, target_N, self._rows, self._kept_bytes
+        )
         return logp_N
