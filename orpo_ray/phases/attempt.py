@@ -10,7 +10,7 @@ import ray
 from orpo_ray.config import Geometry
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.sampling.journal import Journal
-from orpo_ray.training.checkpoint import newest_checkpoint
+from orpo_ray.training.checkpoint import drop_later_checkpoints, newest_checkpoint, resumable_versions
 from orpo_ray.training.ledger import drop_uncommitted
 from orpo_ray.weights import Version
 from orpo_ray.weights.board import AttemptStart
@@ -34,11 +34,13 @@ class Attempt:
 def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board: Any) -> Attempt:
     """Find where to go on from, drop the dead timeline, and tell the board.
 
-    Dropped are: versions published after the checkpoint, ledger and metrics lines of later steps, evaluations of them,
-    and journal blocks that a dropped version sampled. What is left is the committed lineage.
+    Dropped are: checkpoints that are not whole, versions published after the one that is gone on from, ledger and
+    metrics lines of later steps, evaluations of them, and journal blocks that a dropped version sampled. What is left
+    is the committed lineage.
     """
     checkpoint = newest_checkpoint(layout.checkpoints)
     step = checkpoint.step if checkpoint else 0
+    drop_later_checkpoints(layout.checkpoints, step)
     current = initial
     if checkpoint is not None and checkpoint.version > 0:
         check_published(Path(checkpoint.version_path))
@@ -51,6 +53,8 @@ def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board
     start = AttemptStart(_next_number(layout), step, str(checkpoint.path) if checkpoint else None)
     older = [version for version in _on_storage(layout.weights) if version.number < current.number]
     ray.get(board.start_attempt.remote(start, current, older))
+    # A board of a new driver knows of no checkpoint: what this one would resume with again must not go.
+    ray.get(board.pin.remote(start.number, resumable_versions(layout.checkpoints)))
     return Attempt(start, current, older)
 
 

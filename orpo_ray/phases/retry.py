@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from orpo_ray.errors import OrpoRayError, StaleAttemptError
 
+# Where an exception keeps the one behind it: Python's own two, RayTaskError's, and ControllerError's of Ray Train.
+_WRAPS = ("__cause__", "__context__", "cause", "controller_failure")
+
 
 @dataclass(frozen=True)
 class RetryDecision:
@@ -50,7 +53,7 @@ def our_error(error: BaseException) -> OrpoRayError | None:
         failures = getattr(current, "worker_failures", None)
         if isinstance(failures, dict):
             waiting += failures.values()
-        waiting += [current.__cause__, current.__context__, getattr(current, "cause", None)]
+        waiting += [getattr(current, name, None) for name in _WRAPS]
     return None
 
 

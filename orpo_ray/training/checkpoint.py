@@ -7,7 +7,7 @@ checkpoints/step-000120/       appears when every rank has written its part
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,14 +70,40 @@ def load_checkpoint(engine: Any, checkpoint: Path, *, rank: int) -> None:
 
 def newest_checkpoint(directory: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; one that is not is passed over for the one before."""
-    for path in sorted(directory.glob("step-*"), reverse=True):
-        if path.suffix == ".partial":
-            continue
+    return next(_whole(directory), None)
+
+
+def resumable_versions(directory: Path) -> set[int]:
+    """The versions that the whole checkpoints would resume with."""
+    return {checkpoint.version for checkpoint in _whole(directory)}
+
+
+def prune_checkpoints(directory: Path, keep: int) -> set[int]:
+    """Remove all but the newest `keep` checkpoints; the versions that the kept ones resume with."""
+    for path in _committed(directory)[keep:]:
+        shutil.rmtree(path, ignore_errors=True)
+    return resumable_versions(directory)
+
+
+def drop_later_checkpoints(directory: Path, step: int) -> None:
+    """Remove checkpoints after `step`, which are not whole, and half-written ones: they belong to a dead timeline."""
+    for path in directory.glob("step-*"):
+        if path.suffix == ".partial" or _step(path) > step:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _committed(directory: Path) -> list[Path]:
+    """Directories of checkpoints that were committed, newest first."""
+    return sorted((path for path in directory.glob("step-*") if path.suffix != ".partial"), key=_step, reverse=True)
+
+
+def _whole(directory: Path) -> Iterator[Checkpoint]:
+    for path in _committed(directory):
         try:
             facts = check_published(path)
         except IncompleteVersionError:
             continue
-        return Checkpoint(
+        yield Checkpoint(
             path=path,
             step=facts["step"],
             version=facts["version"],
@@ -85,12 +111,7 @@ def newest_checkpoint(directory: Path) -> Checkpoint | None:
             version_step=facts["version_step"],
             world_size=facts["world_size"],
         )
-    return None
 
 
-def prune_checkpoints(directory: Path, keep: int) -> set[int]:
-    """Remove all but the newest `keep` checkpoints; the versions that the kept ones resume with."""
-    whole = sorted(path for path in directory.glob("step-*") if path.suffix != ".partial")
-    for path in whole[:-keep]:
-        shutil.rmtree(path, ignore_errors=True)
-    return {check_published(path)["version"] for path in whole[-keep:]}
+def _step(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))

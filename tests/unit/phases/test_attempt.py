@@ -1,0 +1,192 @@
+"""A start goes on from the newest whole checkpoint, and nothing newer is left of the timeline that died.
+
+The board is the real one, called without Ray.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orpo_ray.config import Geometry
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.errors import StaleAttemptError
+from orpo_ray.pairs import PairGroup, to_table
+from orpo_ray.phases.attempt import Attempt, begin_attempt
+from orpo_ray.sampling.journal import Journal
+from orpo_ray.training.ledger import LedgerWriter, read_ledger
+from orpo_ray.weights import StalenessGate, Version
+from orpo_ray.weights.board import WeightBoard
+from orpo_ray.weights.published import IncompleteVersionError, publish_directory, version_directory
+
+# Two steps an epoch of 8 rows each; a version after each step.
+GEOMETRY = Geometry(global_batch=8, ranks=2, block_rows=4, prompts=16, epochs=3, refresh_steps=1)
+INITIAL = Version(0, "initial", step=0, epoch=0)
+
+
+class LocalBoard:
+    """`board.method.remote(…)` without Ray: calls the WeightBoard and gives its answer."""
+
+    def __init__(self) -> None:
+        self._board = WeightBoard(INITIAL, StalenessGate(GEOMETRY, max_staleness=0))
+
+    def __getattr__(self, method: str) -> Any:
+        class Call:
+            @staticmethod
+            def remote(*arguments: Any) -> Any:
+                return asyncio.run(getattr(self._board, method)(*arguments))
+
+        return Call()
+
+
+@pytest.fixture
+def board() -> LocalBoard:
+    return LocalBoard()
+
+
+@pytest.fixture
+def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalBoard], Attempt]:
+    monkeypatch.setattr("orpo_ray.phases.attempt.ray.get", lambda answer: answer)
+    run = RunLayout(tmp_path, "run")
+    run.run.mkdir()
+    return lambda board: begin_attempt(run, GEOMETRY, INITIAL, board)
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> RunLayout:
+    return RunLayout(tmp_path, "run")
+
+
+def publish(layout: RunLayout, number: int, *, attempt: int = 1) -> Path:
+    directory = version_directory(layout.weights, number, attempt)
+    epoch = number // 2 if number % 2 == 0 else None
+    facts = {"number": number, "step": number, "epoch": epoch, "attempt": attempt}
+    publish_directory(directory, lambda path: (path / "model.safetensors").write_text("weights") and None, facts)
+    return directory
+
+
+def checkpoint(layout: RunLayout, step: int) -> Path:
+    directory = layout.checkpoints / f"step-{step:06d}"
+    facts = {
+        "step": step,
+        "version": step,
+        "version_path": str(version_directory(layout.weights, step, 1)) if step else "initial",
+        "version_step": step,
+        "world_size": 2,
+    }
+    publish_directory(directory, lambda path: (path / "states.pt").write_text("states") and None, facts)
+    return directory
+
+
+def sample(layout: RunLayout, first: int, version: int) -> Path:
+    rows = [
+        PairGroup(index, 1, f"p{index}", "live", "live", version, True, [1], [[2]], [[3]], [-1.0], [0], [0])
+        for index in range(first, first + 4)
+    ]
+    return Journal(layout.journal, 8).append(first, to_table(rows), version)
+
+
+def train(layout: RunLayout, step: int, attempt: int = 1) -> None:
+    """The lines that two ranks and the metrics writer leave of a step."""
+    for rank in range(2):
+        first = (step - 1) * 8 + rank * 4
+        writer = LedgerWriter(layout.ledger, attempt, rank)
+        rows = [
+            PairGroup(index, 1, f"p{index}", "live", "live", step - 1, True, [1], [[2]], [[3]], [-1.0], [0], [0])
+            for index in range(first, first + 4)
+        ]
+        writer.append(step, rows)
+        writer.close()
+    with layout.metrics.open("a") as lines:
+        lines.write(json.dumps({"step": step, "attempt": attempt}) + "\n")
+
+
+def evaluate(layout: RunLayout, epoch: int) -> Path:
+    layout.evaluations.mkdir(exist_ok=True)
+    file = layout.evaluations / f"epoch-{epoch:03d}-test.json"
+    file.write_text(json.dumps({"epoch": epoch, "step": epoch * 2}))
+    return file
+
+
+def died_in_step_4(layout: RunLayout) -> None:
+    """A run that published after each of 4 steps, whose checkpoint of step 4 was cut by the kill."""
+    for step in (1, 2, 3, 4):
+        train(layout, step)
+    for number in (1, 2, 3, 4):
+        publish(layout, number)
+    for step in (1, 2, 4):
+        checkpoint(layout, step)
+    (layout.checkpoints / "step-000004" / "states.pt").write_text("sta")
+    for epoch in (0, 1, 2):
+        evaluate(layout, epoch)
+
+
+def test_a_first_start_begins_at_the_beginning(begin: Any, board: LocalBoard) -> None:
+    attempt = begin(board)
+    assert (attempt.start.number, attempt.start.step, attempt.start.checkpoint) == (1, 0, None)
+    assert (attempt.current, attempt.older) == (INITIAL, [])
+    assert board.attempt.remote() == attempt.start
+    assert board.newest.remote() == INITIAL
+
+
+def test_it_goes_on_from_the_newest_whole_checkpoint(begin: Any, layout: RunLayout, board: LocalBoard) -> None:
+    died_in_step_4(layout)
+    attempt = begin(board)
+    assert attempt.start.step == 2
+    assert attempt.start.checkpoint == str(layout.checkpoints / "step-000002")
+    assert attempt.current == Version(2, str(layout.weights / "v000002-a001"), step=2, epoch=1)
+    assert attempt.older == [Version(1, str(layout.weights / "v000001-a001"), step=1, epoch=None)]
+    assert board.newest.remote() == attempt.current
+
+
+def test_nothing_newer_is_left(begin: Any, layout: RunLayout, board: LocalBoard) -> None:
+    died_in_step_4(layout)
+    half = publish(layout, 5)
+    half.rename(half.with_name(half.name + ".partial"))
+    begin(board)
+    assert sorted(path.name for path in layout.checkpoints.iterdir()) == ["step-000001", "step-000002"]
+    assert sorted(path.name for path in layout.weights.iterdir()) == ["v000001-a001", "v000002-a001"]
+    assert [json.loads(line)["step"] for line in layout.metrics.read_text().splitlines()] == [1, 2]
+    assert sorted(path.name for path in layout.evaluations.iterdir()) == ["epoch-000-test.json", "epoch-001-test.json"]
+    assert sorted(line["row"] for line in read_ledger(layout.ledger)) == list(range(16))
+
+
+def test_what_the_committed_student_sampled_ahead_is_kept(begin: Any, layout: RunLayout, board: LocalBoard) -> None:
+    """Rows of step 3 that version 2 sampled are replayed; those of version 3 never happened."""
+    died_in_step_4(layout)
+    kept = [sample(layout, first, version) for first, version in ((0, 0), (8, 1), (16, 2))]
+    dead = [sample(layout, first, version) for first, version in ((20, 3), (24, 3))]
+    begin(board)
+    assert all(path.exists() for path in kept)
+    assert not any(path.exists() for path in dead)
+
+
+def test_starts_are_counted_over_drivers_and_older_ones_are_refused(
+    begin: Any, layout: RunLayout, board: LocalBoard
+) -> None:
+    assert [begin(board).start.number for _ in range(2)] == [1, 2]
+    assert begin(LocalBoard()).start.number == 3
+    with pytest.raises(StaleAttemptError, match="attempt 1 came while attempt 2 runs"):
+        board.publish.remote(1, Version(1, "v1", 1))
+
+
+def test_versions_that_kept_checkpoints_need_stay(begin: Any, layout: RunLayout, board: LocalBoard) -> None:
+    """A driver that has just started and dies before its first checkpoint must find the former one's version."""
+    died_in_step_4(layout)
+    attempt = begin(board)
+    for number in (3, 4):
+        gone = board.publish.remote(attempt.start.number, Version(number, f"v{number}", number))
+        assert str(layout.weights / "v000002-a001") not in gone
+        assert str(layout.weights / "v000001-a001") not in gone
+    assert gone == ["v3"]
+
+
+def test_a_version_that_is_gone_is_said_and_not_trained_without(
+    begin: Any, layout: RunLayout, board: LocalBoard
+) -> None:
+    checkpoint(layout, 2)
+    with pytest.raises(IncompleteVersionError, match="v000002-a001"):
+        begin(board)
