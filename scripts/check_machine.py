@@ -6,6 +6,7 @@ annotations), or it could not say that one is too old.
 """
 
 import argparse
+import ctypes
 import importlib.util
 import os
 import platform
@@ -35,6 +36,7 @@ class Machine(NamedTuple):
     architecture: str
     compiler: str
     has_compiler: bool
+    has_libnuma: bool
     free_disk: float  # GiB
     memory: float  # GiB, after a container's limit
 
@@ -51,9 +53,18 @@ def survey(root: Path) -> Machine:
         architecture=platform.machine(),
         compiler=compiler,
         has_compiler=shutil.which(compiler) is not None,
+        has_libnuma=_loads("libnuma.so.1"),
         free_disk=shutil.disk_usage(root).free / GIB,
         memory=memory_bytes() / GIB,
     )
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def memory_bytes(root: Path = Path("/sys/fs/cgroup")) -> int:
@@ -93,6 +104,11 @@ def problems(machine: Machine, accelerator: str) -> "list[str]":
         found.append(
             f"Compiler: no C++ compiler `{machine.compiler}` on the PATH, and DeepSpeed compiles with one. "
             "On Debian or Ubuntu: apt-get install g++ (or set CXX to yours)"
+        )
+    if accelerator == "cpu" and not machine.has_libnuma:
+        found.append(
+            "Library: libnuma.so.1 is missing, and vLLM's CPU kernels are linked with it. "
+            "On Debian or Ubuntu: apt-get install libnuma1"
         )
     if machine.free_disk < DISK_GIB[accelerator]:
         found.append(

@@ -124,6 +124,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make .venv with the pinned versions; nothing where it is there.")
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), help="default: what .venv was made for, else cpu")
     parser.add_argument("--torch-index", default=TORCH_INDEX, help="where torch's CPU build comes from if pip lacks it")
+    parser.add_argument("--packages-only", action="store_true", help="leave this project out: a layer of an image")
     arguments = parser.parse_args()
 
     noted = read_note(NOTE)
@@ -144,7 +145,10 @@ def main() -> None:
         venv.create(VENV, clear=True, symlinks=True, with_pip=True)
     if step is not Step.PROJECT:
         install_packages(accelerator, arguments.torch_index)
-    _pip("--editable", str(ROOT))
+    if arguments.packages_only:
+        wanted["project"] = ""  # the next call installs it
+    else:
+        _pip("--editable", str(ROOT))
     NOTE.write_text(json.dumps(wanted, indent=2) + "\n")
     print(f"Ready after {time.monotonic() - start:.0f} s.", flush=True)
 

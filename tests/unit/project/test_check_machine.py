@@ -17,6 +17,7 @@ FIT = Machine(
     architecture="x86_64",
     compiler="c++",
     has_compiler=True,
+    has_libnuma=True,
     free_disk=100.0,
     memory=16.0,
 )
@@ -41,6 +42,7 @@ def test_the_pythons_that_the_lock_has_wheels_for_are_fit(version: tuple[int, in
         ({"system": "Darwin", "architecture": "arm64"}, ["Darwin on arm64", "Linux on x86_64"]),
         ({"architecture": "aarch64"}, ["Linux on aarch64", "Linux on x86_64"]),
         ({"has_compiler": False}, ["no C++ compiler `c++`", "apt-get install g++"]),
+        ({"has_libnuma": False}, ["libnuma.so.1 is missing", "apt-get install libnuma1"]),
         ({"free_disk": 5.94}, ["5.9 GiB free", "about 6 GiB"]),
         ({"memory": 3.8}, ["3.8 GiB here", "at least 8 GB"]),
     ],
@@ -59,6 +61,10 @@ def test_a_gpu_environment_needs_more_disk() -> None:
     roomy_for_a_cpu = FIT._replace(free_disk=10.0)
     assert problems(roomy_for_a_cpu, "cpu") == []
     assert "about 20 GiB" in problems(roomy_for_a_cpu, "cuda")[0]
+
+
+def test_only_the_cpu_engine_needs_libnuma() -> None:
+    assert problems(FIT._replace(has_libnuma=False), "cuda") == []
 
 
 def test_a_machine_sold_as_8_gb_is_fit() -> None:
