@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from typing import Any
@@ -15,6 +16,7 @@ from orpo_ray.phases.needs import GIB, check_fits, count_parameters, logical_cpu
 from orpo_ray.phases.phase import Phase
 
 _END_S = 15.0
+_ANSWER_S = 10.0
 # Ray sets this one inside a submitted job; RAY_ADDRESS it sets there only sometimes.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # Processes that this one had before Ray was started, so that only Ray's own are ended with it.
@@ -44,7 +46,7 @@ class OnCluster:
 
 def embedded() -> bool:
     """Whether a run brings its own cluster along: it is no Ray job, and RAY_ADDRESS names no other."""
-    return not os.environ.get("RAY_ADDRESS") and _JOB not in os.environ
+    return os.environ.get("RAY_ADDRESS", "local") in ("", "local") and _JOB not in os.environ
 
 
 def connect(config: RunConfig) -> None:
@@ -63,6 +65,8 @@ def connect(config: RunConfig) -> None:
     own, address = embedded(), os.environ.get("RAY_ADDRESS") or "auto"
     if own:
         check_fits(config, {"memory": machine_memory()}, parameters)
+    else:
+        _check_address(address)
     handler = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {
         "runtime_env": {"env_vars": _environment(config)},
@@ -102,6 +106,17 @@ def _own_cluster(config: RunConfig) -> dict[str, Any]:
         "include_dashboard": False,
         "object_store_memory": store,
     }
+
+
+def _check_address(address: str) -> None:
+    """Ray itself tries an address where nobody answers for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_S).close()
+    except OSError as error:
+        raise InputError(f"RAY_ADDRESS: no Ray cluster answers at {address}: {error}") from None
 
 
 def _environment(config: RunConfig) -> dict[str, str]:

@@ -158,7 +158,7 @@ def _trace_counts(result: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """The numbers of a TEACH or SEED result."""
     if result is None:
         return None
-    return {name: value for name, value in result.items() if isinstance(value, int | float) and name != "seconds"}
+    return {name: value for name, value in result.items() if isinstance(value, int | float)}
 
 
 def _training_so_far(layout: RunLayout) -> dict[str, Any] | None:
@@ -187,7 +187,7 @@ def _student(results: Mapping[str, Any], evaluations: list[dict[str, Any]]) -> d
 def _files(layout: RunLayout, results: Mapping[str, Any]) -> dict[str, str]:
     """What lies where, of all that is there."""
     candidates = {
-        "teacher traces": results.get("TEACH", {}).get("path") or results.get("TEACH", {}).get("directory"),
+        "teacher traces": results.get("TEACH", {}).get("path"),
         "initial student's traces": results.get("SEED", {}).get("path"),
         "pairs": layout.pairs,
         "ledger": layout.ledger,

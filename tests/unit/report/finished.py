@@ -34,7 +34,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     },
     "TEACH": {
         "key": "0123456789abcdef",
-        "directory": "runs/traces/teacher-0123456789abcdef",
+        "path": "runs/traces/teacher-0123456789abcdef",
         "prompts": 600,
         "traces": 4800,
         "right": 4320,
@@ -46,8 +46,6 @@ RESULTS: dict[str, dict[str, Any]] = {
         "prompts_without_kept": 3,
         "accuracy": 0.9,
         "test": {"correct": 463, "total": 500},
-        "found": False,
-        "seconds": 70.5,
     },
     "SEED": {
         "path": "runs/traces/student-fedcba9876543210",

@@ -1,0 +1,114 @@
+"""PREPARE: what is wrong is said before anything starts. Real checks on a tiny model and the toy task."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orpo_ray.config import RunConfig
+from orpo_ray.errors import InputError
+from orpo_ray.phases.prepare import Prepare, disk_bytes
+from tests.tiny.models import make_model
+from tests.tiny.runs import context_of, tiny_config
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "student")
+
+
+@pytest.fixture
+def traces(tmp_path: Path) -> Path:
+    """Recorded traces that answer a training prompt."""
+    file = tmp_path / "traces.jsonl"
+    ids = [f"{a}+{b}" for a in range(10) for b in range(10)]
+    file.write_text("".join(f'{{"prompt_id": "{row}", "text": "The answer is 3."}}\n' for row in ids))
+    return file
+
+
+def a_config(tmp_path: Path, model: Path, traces: Path, **sections: Any) -> RunConfig:
+    return tiny_config(tmp_path / "runs", model, teacher={"backend": "recorded", "path": str(traces)}, **sections)
+
+
+def prepared(config: RunConfig) -> dict[str, Any]:
+    """The phase's result, without a cluster."""
+    connected: list[RunConfig] = []
+    result = Prepare(connect=connected.append).run(context_of(config))
+    assert connected == [config]
+    return result
+
+
+def refused(config: RunConfig) -> str:
+    def connect(config: RunConfig) -> None:
+        raise AssertionError("Ray was started although the input is wrong")
+
+    with pytest.raises(InputError) as error:
+        Prepare(connect=connect).run(context_of(config))
+    return str(error.value)
+
+
+def test_a_run_that_can_start(tmp_path: Path, student: Path, traces: Path) -> None:
+    result = prepared(a_config(tmp_path, student, traces))
+    assert {split: rows["prompts"] for split, rows in result["rows"].items()} == {"train": 20, "test": 8}
+    assert result["rows"]["train"]["fingerprint"] != result["rows"]["test"]["fingerprint"]
+    # transformers' own count of the tiny model
+    from transformers import AutoModelForCausalLM
+
+    assert result["student"]["parameters"] == AutoModelForCausalLM.from_pretrained(student).num_parameters()
+    assert set(result["resources"]) == {"TEACH", "SEED", "DISTILL", "EVALUATE"}
+
+
+def test_every_mistake_is_named_in_one_message(tmp_path: Path, traces: Path) -> None:
+    config = a_config(
+        tmp_path, tmp_path / "nowhere", traces, task={"name": "tests.tiny.sums:NoSuchTask"},
+        train={"deepspeed": {"zero_optimization": {"stage": 3}}},
+    )  # fmt: skip
+    message = refused(config)
+    for part in ("student.model: ", "has no class 'NoSuchTask'", "zero_optimization.stage"):
+        assert part in message
+
+
+def test_a_prompt_longer_than_the_context(tmp_path: Path, student: Path, traces: Path) -> None:
+    message = refused(a_config(tmp_path, student, traces, sampling={"max_tokens": 90}))
+    assert "task row " in message
+    assert "student.engine.max_model_len 96 less sampling.max_tokens 90 leaves 6; raise the one or lower the" in message
+
+
+def test_a_teacher_without_traces(tmp_path: Path, student: Path) -> None:
+    assert "traces.jsonl" in refused(a_config(tmp_path, student, tmp_path / "traces.jsonl"))
+
+
+def test_a_disk_that_is_too_small(tmp_path: Path, student: Path, traces: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import shutil
+
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100 << 20))
+    message = refused(a_config(tmp_path, student, traces))
+    assert "has 0.1 GiB free, and this run writes about 0.5 GiB" in message
+
+
+def test_a_trace_directory_that_cannot_be_written(tmp_path: Path, student: Path, traces: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "traces").write_text("in the way")
+    message = refused(a_config(tmp_path, student, traces))
+    assert message.startswith(f"storage.path: {tmp_path}/runs cannot be written (")
+
+
+def test_the_disk_holds_checkpoints_versions_and_the_export(tmp_path: Path, student: Path, traces: Path) -> None:
+    config = a_config(tmp_path, student, traces, train={"checkpoints_kept": 2}, policy={"max_staleness": 1})
+    parameters = prepared(config)["student"]["parameters"]
+    weights = (student / "model.safetensors").stat().st_size
+    assert disk_bytes(config) == 3 * 16 * parameters + 4 * weights + weights + 512 * 2**20
+
+
+def test_the_key_changes_with_what_is_checked_and_with_nothing_else(
+    tmp_path: Path, student: Path, traces: Path
+) -> None:
+    def key(**sections: Any) -> str:
+        return Prepare().key(context_of(a_config(tmp_path, student, traces, **sections)))
+
+    before = key()
+    assert key() == key(limits={"failures": 9}) == before
+    assert key(resources={"samplers": 2, "block_rows": 2}) != before
+    traces.write_text(traces.read_text() + "\n")
+    assert key() != before
