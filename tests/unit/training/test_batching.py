@@ -1,6 +1,7 @@
 """Groups are checked, cut without losing an answer, split and shared without changing the loss."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
+from orpo_ray.pairs import PairGroup
 from orpo_ray.training.batching import NO_REJECTED, TokenGroup, Truncation, split, truncate
 from orpo_ray.training.model import OrpoModel
 from orpo_ray.training.sharing import plan_micro_batches, share_batch
@@ -142,3 +144,14 @@ def test_the_loss_does_not_depend_on_ranks_budget_or_who_received_what(
             for name, p in model.named_parameters():
                 assert p.grad is not None
                 torch.testing.assert_close(p.grad, want[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_of_the_stream_becomes_a_group() -> None:
+    row = PairGroup(
+        index=3, epoch=1, prompt_id="p7", coin="live", policy="live", version=2, real=True, prompt=[1, 2],
+        chosen=[[3], [4, 5]], rejected=[[6]], rejected_logp=[-0.5], pair_chosen=[1, 0], pair_rejected=[0, -1],
+    )  # fmt: skip
+    assert TokenGroup.from_pair_group(row) == TokenGroup(
+        (1, 2), ((3,), (4, 5)), ((6,),), ((1, 0), (0, NO_REJECTED)), 1.0, "p7", (-0.5,)
+    )
+    assert TokenGroup.from_pair_group(replace(row, real=False)).weight == 0.0
