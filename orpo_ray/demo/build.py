@@ -134,7 +134,7 @@ STUDENT = Recipe(
     config=gpt_neox,
     gains=GAINS[:2],
     losses=LOSSES[:2],
-    steps=1600,
+    steps=2000,
     learning_rate=2e-3,
 )
 
@@ -173,14 +173,40 @@ def build(recipe: Recipe, out: Path) -> float:
     return right
 
 
+def card(right: dict[str, float]) -> str:
+    """README.md of the models' directory; `right` is each model's accuracy as a share."""
+    rows = [
+        f"| `{recipe.name}/` | {recipe.about} | {', '.join((*recipe.gains, *recipe.losses))} "
+        f"| {recipe.steps:,} | {right[recipe.name]:.1%} |"
+        for recipe in (TEACHER, STUDENT)
+    ]
+    table = "\n".join(
+        ["| directory | model | verbs it was brought up on | steps of 32 | right |", "|---|---|---|---:|---:|", *rows]
+    )
+    return f"""# The demo's models
+
+Made from nothing by `python -m orpo_ray.demo.build`; fp32, Apache-2.0 as the rest of this package. They know nothing but the
+word problems of the task `arithmetic`, and have seen none that the task serves: problems are split by their sums.
+
+{table}
+
+Right: the share of the first {TEST_ROWS} test problems (seed 0) answered right, greedily. The student reckons as well as the
+teacher but knows half of the verbs: it has to guess whether what someone gets or gives is added or taken away.
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=MODELS, help="where both directories go (default: the package's)")
-    parser.add_argument("--only", choices=[TEACHER.name, STUDENT.name], help="make this one alone")
+    parser.add_argument(
+        "--only", choices=[TEACHER.name, STUDENT.name], help="make this one alone, and leave README.md as it is"
+    )
     options = parser.parse_args()
-    for recipe in (TEACHER, STUDENT):
-        if options.only in (None, recipe.name):
-            build(recipe, options.out)
+    right = {
+        recipe.name: build(recipe, options.out) for recipe in (TEACHER, STUDENT) if options.only in (None, recipe.name)
+    }
+    if len(right) == 2:
+        (options.out / "README.md").write_text(card(right), encoding="utf-8")
 
 
 if __name__ == "__main__":
