@@ -1,5 +1,6 @@
 """The commands that start Ray: they connect the controller, the phases, the cluster and what a person sees."""
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -9,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from orpo_ray.cli.library_output import library_output, quiet_libraries
 from orpo_ray.config import RunConfig
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller import Controller
@@ -35,8 +37,8 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
 
     layout = _layout(config)
     console = console_on(sys.stdout)
-    with StopSignals() as signals:
-        progress = progress_on(console)
+    progress = progress_on(console)
+    with StopSignals() as signals, library_output(layout.log):
         controller = Controller(config, layout, all_phases(), command=command, listeners=[progress], signals=signals)
         with _leaving_ray(), progress:
             controller.run(fresh=fresh)
@@ -48,6 +50,7 @@ def serve_teacher(config: RunConfig) -> None:
     from orpo_ray.phases.cluster import connect
     from orpo_ray.teacher.serving import serve_forever
 
+    quiet_libraries()
     with _leaving_ray():
         connect(config)
         serve_forever(config)
@@ -59,9 +62,9 @@ def evaluate_directory(config: RunConfig, model: Path) -> None:
     from orpo_ray.phases.cluster import connect
     from orpo_ray.phases.evaluate import evaluate_model
 
-    check_model(str(model), "student", trust_remote_code=config.student.trust_remote_code)
     console = console_on(sys.stdout)
-    with _leaving_ray():
+    with library_output(Path(os.devnull)), _leaving_ray():
+        check_model(str(model), "student", trust_remote_code=config.student.trust_remote_code)
         connect(config)
         context = RunContext(config, _layout(config), _say_on(console))
         evaluations = evaluate_model(context, model.resolve())

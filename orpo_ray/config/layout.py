@@ -44,6 +44,10 @@ class RunLayout:
         return self.run / "events.jsonl"
 
     @property
+    def log(self) -> Path:
+        return self.run / "libraries.log"
+
+    @property
     def metrics(self) -> Path:
         return self.run / "metrics.jsonl"
 

@@ -79,7 +79,7 @@ def connect(config: RunConfig) -> None:
         raise InputError(f"RAY_ADDRESS: no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from None
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word to the controller
-    _quiet()
+    _no_progress_bars()
     there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     check_fits(config, {"CPU": there.get("CPU", 0.0), "GPU": there.get("GPU", 0.0)}, parameters)
 
@@ -129,15 +129,13 @@ def _environment(config: RunConfig) -> dict[str, str]:
     return {name: value for name, value in variables.items() if name not in taken}
 
 
-def _quiet() -> None:
+def _no_progress_bars() -> None:
     """Progress is the report's to show."""
     from ray.data import DataContext
 
     data = DataContext.get_current()
     data.enable_progress_bars = False
     data.print_on_execution_start = False
-    for name in ("ray.data", "ray.train", "ray.serve"):
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def _descendants() -> dict[int, Any]:

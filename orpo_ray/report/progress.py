@@ -136,6 +136,8 @@ class LiveProgress:
             TextColumn("{task.fields[left]}"),
             console=console,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task: TaskID | None = None
 

@@ -197,6 +197,7 @@ def _files(layout: RunLayout, results: Mapping[str, Any]) -> dict[str, str]:
         "students by version": layout.weights,
         "evaluations and samples": layout.evaluations,
         "events": layout.events,
+        "what libraries printed": layout.log,
         "student": layout.export,
     }
     return {name: str(path) for name, path in candidates.items() if path and Path(path).exists()}

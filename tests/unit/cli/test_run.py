@@ -126,10 +126,10 @@ from tests.unit.controller.dummies import Toy
 
 def sleep(context):
     try:
-        print("working", flush=True)
+        print("working", file=sys.__stdout__, flush=True)
         time.sleep(60)
     finally:
-        print("cleaned up", flush=True)
+        print("cleaned up", file=sys.__stdout__, flush=True)
 
 toy = Toy(Path("runs"))
 toy.phases["DISTILL"].does = sleep
