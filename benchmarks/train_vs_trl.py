@@ -187,7 +187,7 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
     groups = [group for step in batches(args) for group in step]
 
     def text(tokens: tuple[int, ...]) -> str:
-        return "".join(f" t{token}" for token in tokens)
+        return "".join(f" w{token}" for token in tokens)
 
     rows = [
         {"prompt": text(group.prompt), "chosen": text(group.chosen[c][:-1]), "rejected": text(group.rejected[r][:-1])}
@@ -218,6 +218,8 @@ def run_trl(args: argparse.Namespace) -> dict[str, Any]:
         model=model, args=config, train_dataset=Dataset.from_list(rows), processing_class=word_tokenizer(args),
         callbacks=[Marks()],
     )  # fmt: skip
+    first = groups[0]
+    assert trainer.train_dataset[0]["chosen_input_ids"] == [*first.prompt, *first.chosen[0]], "other tokens than drawn"
     trainer.train()
     return clock.results(args, computed, sum(group.unique_tokens for group in groups))
 
@@ -227,10 +229,10 @@ def word_tokenizer(args: argparse.Namespace) -> Any:
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    vocabulary = {f"t{token}": token for token in range(MODELS[args.model][1]["vocab_size"])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="t0"))
+    words = {f"w{token}": token for token in range(2, MODELS[args.model][1]["vocab_size"])}
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": EOS, **words}, unk_token="<pad>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=f"t{EOS}", pad_token="t0", unk_token="t0")
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
 
 
 def table(facts: dict[str, Any], rows: list[dict[str, Any]]) -> str:
