@@ -7,6 +7,8 @@ from orpo_ray.errors import OrpoRayError, StaleAttemptError
 # Where an exception keeps the one behind it: Python's own two, RayTaskError's, and ControllerError's of Ray Train.
 _WRAPS = ("__cause__", "__context__", "cause", "controller_failure")
 
+_RAYS_ADVICE = "Failed to apply UDF transform after"
+
 
 @dataclass(frozen=True)
 class RetryDecision:
@@ -60,7 +62,11 @@ def our_error(error: BaseException) -> OrpoRayError | None:
 def _plain(error: OrpoRayError) -> OrpoRayError:
     """Ray raises a class that is both RayTaskError and ours; its text is the remote traceback, the cause's our own."""
     cause = getattr(error, "cause", None)
-    return cause if isinstance(cause, OrpoRayError) else error
+    plain = cause if isinstance(cause, OrpoRayError) else error
+    # Ray Data adds advice of its own about retries, which an error of ours never wants.
+    if len(plain.args) == 1 and isinstance(plain.args[0], str):
+        plain.args = (plain.args[0].split(_RAYS_ADVICE)[0].rstrip(),)
+    return plain
 
 
 def _last_line(error: BaseException) -> str:

@@ -35,7 +35,7 @@ def pair_stream(spec: SamplerSpec, board: Any, geometry: Geometry, first_row: in
     if first_row:
         source = source.map_batches(partial(_shift, first=first_row), batch_format="pyarrow")
     blocks = source.repartition(target_num_rows_per_block=geometry.block_rows, strict=True)
-    return blocks.map_batches(
+    groups = blocks.map_batches(
         sampler,
         fn_constructor_args=(spec, board),
         batch_size=geometry.block_rows,
@@ -48,6 +48,9 @@ def pair_stream(spec: SamplerSpec, board: Any, geometry: Geometry, first_row: in
         num_cpus=resources.sampler_cpus,
         num_gpus=resources.sampler_gpus or None,
     )
+    # Else Ray Data wraps what a sampler raises, and pickling then loses the error of ours inside.
+    groups.context.raise_original_map_exception = True
+    return groups
 
 
 def ordered_ingest() -> DataConfig:

@@ -1,0 +1,114 @@
+"""A sampler with a fake engine: no model, the same answers to the same seeds, and a record of every call.
+
+For tests of the stream, the gate, the journal and faults, where what is sampled does not matter and how often does.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from orpo_ray.engine.live import LiveEngine
+from orpo_ray.engine.vllm_engine import Completion, Draw
+from orpo_ray.pairs import SourcePrompt, write_pair_source
+from orpo_ray.pairs.draw import draw as random_bits
+from orpo_ray.sampling.sampler import Sampler, SamplerSpec
+
+END = 2
+_FIRST_DIGIT, _FIRST_VERSION, _FIRST_FREE, _FREE = 10, 30, 80, 200
+
+
+@dataclass(frozen=True)
+class FakeEngineSpec(SamplerSpec):
+    """Attributes:
+    calls: a file that each call appends a JSON line to: pid, version, and the prompts that were asked.
+    seconds: how long a call takes.
+    """
+
+    calls: Path = Path("unset")
+    seconds: float = 0.0
+
+
+class FakeEngine:
+    """Answers sums of two digits: right where the first is 0, else wrong. Its tokens tell which version it had."""
+
+    dead = False
+
+    def __init__(self, spec: FakeEngineSpec) -> None:
+        self._spec = spec
+        self._version = 0
+
+    async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
+        asked = [prompt_id(prompt) for prompt in prompts]
+        record_call(self._spec.calls, pid=os.getpid(), version=self._version, asked=asked)
+        await asyncio.sleep(self._spec.seconds)
+        return [
+            [self._completion(prompt, random_bits(how.seed, place)) for place in range(how.k)]
+            for prompt, how in zip(prompts, draws, strict=True)
+        ]
+
+    async def reload(self, directory: str, label: str, timeout_s: float) -> None:
+        self._version = int(label)
+
+    def stop(self) -> None: ...
+
+    def _completion(self, prompt: Sequence[int], bits: int) -> Completion:
+        a, b = (token - _FIRST_DIGIT for token in prompt)
+        answer = b if a == 0 else a + b + 1 + bits % 50
+        tokens = [_FIRST_VERSION + self._version, _FIRST_FREE + bits % _FREE, END]
+        return Completion(tokens, f"the answer is {answer}", truncated=False, logp=-1.0, version=str(self._version))
+
+
+class FakeEngineSampler(Sampler):
+    """The sampler as it is, on a fake engine."""
+
+    _spec: FakeEngineSpec
+
+    async def _engine(self) -> LiveEngine:
+        async with self._starting:
+            if self._live is None:
+                fake: Any = FakeEngine(self._spec)
+                self._live = LiveEngine(fake, version=0, reload_s=1)
+            return self._live
+
+
+def record_call(file: Path, **facts: Any) -> None:
+    """One line, written whole whatever other processes write."""
+    with file.open("a") as lines:
+        lines.write(json.dumps(facts) + "\n")
+
+
+def read_calls(file: Path) -> list[dict[str, Any]]:
+    """The calls that the fake engines of a test have answered or were answering."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def prompt_id(prompt: Sequence[int]) -> str:
+    return "+".join(str(token - _FIRST_DIGIT) for token in prompt)
+
+
+def sampled_by(trace: Sequence[int]) -> int:
+    """The version that the fake engine had when it made this trace."""
+    return trace[0] - _FIRST_VERSION
+
+
+def write_sums(directory: Path, count: int) -> list[str]:
+    """A pair source of the first `count` sums; those with b = 0 have no initial negatives. Returns the prompts' ids."""
+    sums = [(at // 10, at % 10) for at in range(count)]
+    write_pair_source(
+        directory,
+        [
+            SourcePrompt(
+                prompt_id=f"{a}+{b}",
+                row=json.dumps({"a": a, "b": b}),
+                prompt=[_FIRST_DIGIT + a, _FIRST_DIGIT + b],
+                positives=[[20, _FIRST_FREE + a + b, END], [21, _FIRST_FREE + a + b, END]],
+                negatives=[[22, END], [23, END], [24, END]][: 3 if b else 0],
+            )
+            for a, b in sums
+        ],
+    )
+    return [f"{a}+{b}" for a, b in sums]
