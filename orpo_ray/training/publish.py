@@ -68,9 +68,9 @@ def _tensors(causal: nn.Module) -> Iterator[tuple[str, Tensor]]:
 def _whole(parameter: Tensor, partitioned: bool) -> AbstractContextManager[Any]:
     if not partitioned or not hasattr(parameter, "ds_id"):
         return nullcontext()
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
-    context: AbstractContextManager[Any] = GatheredParameters([parameter], modifier_rank=None)
+    context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters([parameter], modifier_rank=None)
     return context
 
 
