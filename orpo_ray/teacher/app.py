@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orpo_ray.config import RunConfig
@@ -34,7 +35,10 @@ def llm_options(config: RunConfig) -> dict[str, Any]:
     """Keyword arguments of `ray.serve.llm.LLMConfig`."""
     resources = config.resources
     model = _model(config)
-    return {
+    options: dict[str, Any] = {}
+    if Path(model).is_dir():
+        options["callback_config"] = {"callback_class": "orpo_ray.teacher.local_model:LocalModel"}
+    return options | {
         "model_loading_config": {"model_id": served_name(model), "model_source": model},
         # Left out, an accelerator means a GPU, whatever the bundles say.
         "accelerator_config": {"kind": "gpu" if resources.teacher_gpus else "cpu"},

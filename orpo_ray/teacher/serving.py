@@ -12,7 +12,7 @@ from orpo_ray.errors import InputError, TeacherError, WaitTimeout
 from orpo_ray.teacher.app import served_name, teacher_app
 
 APP = "orpo-ray-teacher"
-_POLL_S = 0.25
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True)

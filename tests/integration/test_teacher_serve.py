@@ -1,0 +1,198 @@
+"""A real teacher: a tiny model in vLLM under Ray Serve, reached by the `openai` client and by TEACH."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import openai
+import psutil
+import pytest
+
+from orpo_ray.config import RunConfig
+from orpo_ray.errors import InputError, WaitTimeout
+from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.teach import Teach
+from orpo_ray.teacher.serving import serve_forever, serve_teacher
+from orpo_ray.traces.store import TraceStore
+from tests.tiny.models import make_model
+from tests.tiny.runs import context_of, tiny_config
+
+ROOT = Path(__file__).parents[2]
+ENGINE = {"dtype": "float32", "max_model_len": 128, "prefill_tokens": 512, "max_num_seqs": 32, "kv_cache_mib": 64}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_model(tmp_path_factory.mktemp("models") / "tiny-teacher", "llama")
+
+
+def config_for(storage: Path, model: Path, **sections: Any) -> RunConfig:
+    teacher = {"backend": "serve", "model": str(model), "path": None, "engine": ENGINE, "serve": {"port": 0}}
+    return tiny_config(
+        storage,
+        Path("student"),
+        task={"name": "tests.tiny.noise:NoiseTask", "train_size": 40, "test_size": 8},
+        teacher=teacher | sections.pop("teacher", {}),
+        sampling={"k": 3, "max_tokens": 24},
+        **sections,
+    )
+
+
+def engines() -> list[str]:
+    """Command lines of the vLLM processes below this one."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            name = " ".join(process.cmdline()) or process.name()
+        except psutil.NoSuchProcess:
+            continue
+        if "VLLM" in name or "ServeReplica" in name:
+            found.append(name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def taught(ray_session: None, model: Path, tmp_path_factory: pytest.TempPathFactory) -> RunContext:
+    """TEACH has run with the served teacher; its result is under `results`."""
+    context = context_of(config_for(tmp_path_factory.mktemp("taught"), model))
+    context.results["TEACH"] = Teach().run(context)
+    return context
+
+
+def test_a_served_teacher_teaches_and_leaves_nothing_running(taught: RunContext) -> None:
+    result = taught.results["TEACH"]
+    assert (result["prompts"], result["traces"]) == (40, 120)
+    assert 0 < result["kept"] <= result["right"] < 120
+    assert result["test"]["total"] == 8
+    assert engines() == []
+    (ready,) = [facts for kind, facts in taught.live["said"] if kind == "teach.ready"]
+    with pytest.raises(OSError, match="refused"), socket.create_connection(_address(ready["url"]), timeout=1):
+        pass
+
+
+def test_the_openai_client_samples_again_what_was_sampled(taught: RunContext, model: Path, tmp_path: Path) -> None:
+    with serve_teacher(config_for(tmp_path, model)) as endpoint:
+        client = openai.OpenAI(base_url=endpoint.base_url, api_key="none")
+        assert [served.id for served in client.models.list()] == ["tiny-teacher"]
+        _the_client_works(client)
+        _what_was_sampled_is_sampled_again(client, taught.results["TEACH"])
+    assert engines() == []
+
+
+def _the_client_works(client: openai.OpenAI) -> None:
+    def say(n: int, seed: int) -> list[str | None]:
+        answer = client.chat.completions.create(
+            model="tiny-teacher", messages=[{"role": "user", "content": "Hi"}], n=n, seed=seed, max_tokens=12
+        )
+        return [choice.message.content for choice in answer.choices]
+
+    three = say(3, seed=7)
+    assert len(set(three)) == 3
+    assert say(3, seed=7) == three
+    # Trace i of a request is what seed + i samples alone: what a trace's provenance says.
+    assert say(1, seed=9) == three[2:]
+    answer = client.chat.completions.create(
+        model="tiny-teacher", messages=[{"role": "user", "content": "Hi"}], max_tokens=1, temperature=0
+    )
+    assert answer.usage is not None
+    # A model without a chat template reads the plain prompt: "Hi\n\nAnswer:\n" has 12 bytes, some merged into one token.
+    assert answer.usage.prompt_tokens <= 12
+    with pytest.raises(openai.BadRequestError, match="maximum context length"):
+        client.chat.completions.create(
+            model="tiny-teacher", messages=[{"role": "user", "content": "x" * 500}], max_tokens=1
+        )
+
+
+def _what_was_sampled_is_sampled_again(client: openai.OpenAI, result: dict[str, Any]) -> None:
+    """In another engine, one prompt at a time, from nothing but the provenance that the store keeps."""
+    store = TraceStore.find(Path(result["path"]), result["key"])
+    assert store is not None
+    for prompt_id, traces in list(store.prompts())[:10]:
+        a, b = prompt_id.split("+")
+        answer = client.chat.completions.create(
+            model="tiny-teacher",
+            messages=[{"role": "user", "content": f"What is {a} plus {b}?"}],
+            n=len(traces),
+            seed=traces[0].seed,
+            temperature=traces[0].temperature,
+            max_tokens=24,
+        )
+        assert [choice.message.content for choice in answer.choices] == [trace.text for trace in traces]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_teacher_that_is_not_up_in_time_says_what_was_missing(tmp_path: Path, model: Path) -> None:
+    config = config_for(tmp_path, model, limits={"start_s": 1})
+    said = r"limits.start_s: the teacher was not up within 1 s; waited for .*tiny"
+    with pytest.raises(WaitTimeout, match=said), serve_teacher(config):
+        pass
+    assert engines() == []
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_port_that_is_taken_is_named_before_anything_starts(tmp_path: Path, model: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        config = config_for(tmp_path, model, teacher={"serve": {"port": port}})
+        with (
+            pytest.raises(InputError, match=rf"teacher.serve.port: 127.0.0.1:{port} cannot be used"),
+            serve_teacher(config),
+        ):
+            pass
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"teacher.model: .*no such directory"):
+        Teach().run(context_of(config_for(tmp_path, tmp_path / "nothing")))
+
+
+def test_serving_until_ctrl_c_says_where_and_then_stops(tmp_path: Path, model: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, __file__, str(tmp_path), str(model)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if line.startswith("teacher tiny-teacher at "))
+        client = openai.OpenAI(base_url=line.split()[3], api_key="none")
+        answer = client.chat.completions.create(
+            model="tiny-teacher", messages=[{"role": "user", "content": "Hi"}], max_tokens=4
+        )
+        assert len(answer.choices) == 1
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 0
+        assert "stopping the teacher" in process.stdout.read()
+        end = time.monotonic() + 20
+        while any(child.is_running() for child in children) and time.monotonic() < end:
+            time.sleep(0.2)
+        assert [child for child in children if child.is_running()] == []
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _address(url: str) -> tuple[str, int]:
+    host, _, port = url.removeprefix("http://").removesuffix("/v1").partition(":")
+    return host, int(port)
+
+
+if __name__ == "__main__":  # what `orpo-ray teacher FILE` does
+    import ray
+
+    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
+    serve_forever(config_for(Path(sys.argv[1]), Path(sys.argv[2])))
+    ray.shutdown()
