@@ -105,10 +105,10 @@ def teacher(file: File, set_: Set = None) -> None:
 
     Its API is OpenAI's, so the teacher backend `openai` works against it.
     """
-    from orpo_ray.cli.execute import serve_teacher
+    from orpo_ray.cli.execute import serve_until_stopped
     from orpo_ray.config import load_config
 
-    serve_teacher(load_config(file, set_ or ()))
+    serve_until_stopped(load_config(file, set_ or ()))
 
 
 @app.command("eval")

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from orpo_ray.cli.library_output import library_output, quiet_libraries
+from orpo_ray.cli.library_output import library_output
 from orpo_ray.config import RunConfig
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller import Controller
@@ -45,15 +46,21 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
     print_report(console, run_report(layout, alive=False))
 
 
-def serve_teacher(config: RunConfig) -> None:
-    """Serve the teacher until Ctrl-C."""
+def serve_until_stopped(config: RunConfig) -> None:
+    """Serve the teacher until Ctrl-C, and say how to reach it."""
     from orpo_ray.phases.cluster import connect
-    from orpo_ray.teacher.serving import serve_forever
+    from orpo_ray.teacher.serving import serve_teacher, usage
 
-    quiet_libraries()
-    with _leaving_ray():
+    console = console_on(sys.stdout)
+    with StopSignals(), library_output(Path(os.devnull)), _leaving_ray():
         connect(config)
-        serve_forever(config)
+        with serve_teacher(config) as endpoint:
+            console.print(usage(endpoint), markup=False, highlight=False, soft_wrap=True)
+            try:
+                while True:
+                    time.sleep(3600)
+            except KeyboardInterrupt:
+                console.print("stopping the teacher", highlight=False)
 
 
 def evaluate_directory(config: RunConfig, model: Path) -> None:
@@ -63,7 +70,7 @@ def evaluate_directory(config: RunConfig, model: Path) -> None:
     from orpo_ray.phases.evaluate import evaluate_model
 
     console = console_on(sys.stdout)
-    with library_output(Path(os.devnull)), _leaving_ray():
+    with StopSignals(), library_output(Path(os.devnull)), _leaving_ray():
         check_model(str(model), "student", trust_remote_code=config.student.trust_remote_code)
         connect(config)
         context = RunContext(config, _layout(config), _say_on(console))

@@ -1,9 +1,7 @@
 """Keeps libraries from talking into the progress: what a person needs to know, the run says itself."""
 
 import io
-import logging
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -28,17 +26,6 @@ def library_output(file: Path) -> Iterator[None]:
             yield
     finally:
         output.end()
-
-
-def quiet_libraries() -> None:
-    """Let the talkative ones log errors only, in a command that prints to the same place."""
-    if os.environ.get(DEBUG):
-        return
-    logging.getLogger("vllm").setLevel(logging.ERROR)
-    # Serve sets its logger's level itself when it starts, so a level set here would not last.
-    logging.getLogger("ray.serve").addFilter(lambda record: record.levelno >= logging.ERROR)
-    # Ray shows its deprecations at our lines, which nobody who runs this can change.
-    warnings.simplefilter("ignore", DeprecationWarning)
 
 
 class _OutputFile(io.TextIOBase):

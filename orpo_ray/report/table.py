@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from orpo_ray.evaluation.accuracy import Accuracy
-from orpo_ray.report.trial import from_here
-from orpo_ray.report.wording import duration, percent
+from orpo_ray.report.wording import duration, from_here, percent
 
 _BAR = 30
-_ABOVE = (1, 0, 0, 0)
 
 
 def print_report(console: Console, report: Mapping[str, Any], *, files: bool = False) -> None:
@@ -32,10 +29,12 @@ def _parts(report: Mapping[str, Any], files: bool) -> Iterator[RenderableType]:
     yield f"[bold]{report['name']}[/bold]: {report['state']}, {duration(report['seconds'])} of work"
     if report["error"]:
         yield Text(report["error"], style="red")
-    yield Padding(phase_table(report["phases"]), _ABOVE)
+    yield Text()
+    yield phase_table(report["phases"])
     for split in sorted({evaluation["split"] for evaluation in report["evaluations"]}):
         of_split = [evaluation for evaluation in report["evaluations"] if evaluation["split"] == split]
-        yield Padding(accuracy_table(split, of_split, report["teacher"]), _ABOVE)
+        yield Text()
+        yield accuracy_table(split, of_split, report["teacher"])
         yield from _gain(of_split)
     yield from _training(report["training"])
     yield Text()
@@ -45,7 +44,8 @@ def _parts(report: Mapping[str, Any], files: bool) -> Iterator[RenderableType]:
     elif report["state"] in ("interrupted", "failed", "killed"):
         yield Text(f"go on with  {report['command']}")
     if files:
-        yield Padding(_pairs_table("what", "where", report["files"].items()), _ABOVE)
+        yield Text()
+        yield _pairs_table("what", "where", report["files"].items())
 
 
 def phase_table(phases: Sequence[Mapping[str, Any]]) -> Table:
@@ -117,7 +117,8 @@ def _training(training: Mapping[str, Any] | None) -> Iterator[RenderableType]:
              f"{counts[lag]:,} ({percent(counts[lag] / total)})")
             for lag in sorted(counts)
         ]  # fmt: skip
-        yield Padding(_pairs_table("staleness", "prompts with live negatives", bars), _ABOVE)
+        yield Text()
+        yield _pairs_table("staleness", "prompts with live negatives", bars)
 
 
 def _pairs_table(left: str, right: str, rows: Any) -> Table:

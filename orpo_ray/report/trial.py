@@ -10,6 +10,7 @@ from pathlib import Path
 
 import jinja2
 
+from orpo_ray.report.wording import from_here
 from orpo_ray.tasks.prompts import PLAIN_TEMPLATE
 
 # A longer prompt makes a line that nobody would paste.
@@ -56,11 +57,3 @@ def _has_chat_template(model: Path) -> bool:
         return bool(json.loads((model / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template"))
     except (OSError, ValueError):
         return False
-
-
-def from_here(path: Path) -> str:
-    """A path as seen from the working directory, where it lies below that."""
-    try:
-        return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -1,6 +1,7 @@
 """Numbers, and what a phase did, in words."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from orpo_ray.evaluation.accuracy import Accuracy
@@ -28,6 +29,14 @@ def parameters(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}".removesuffix(".0") + f" {unit}"
     return str(count)
+
+
+def from_here(path: Path) -> str:
+    """A path as seen from the working directory, where it lies below that."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def teacher_accuracy(teach: Mapping[str, Any]) -> tuple[Accuracy, str] | None:
@@ -78,7 +87,7 @@ def _evaluate(result: Mapping[str, Any]) -> str:
 
 
 def _export(result: Mapping[str, Any]) -> str:
-    return f"{result['path']} (the {result['select']} epoch, {result['epoch']})"
+    return f"{from_here(Path(result['path']))} (the {result['select']} epoch, {result['epoch']})"
 
 
 _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
