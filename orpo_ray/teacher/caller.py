@@ -15,15 +15,19 @@ from orpo_ray.teacher.protocol import Sample, Teacher
 BLOCK_PROMPTS = 16
 """Prompts of one part of the trace store: asked side by side, and lost together where a kill strikes."""
 
+BLOCKS = pa.schema([("asking", pa.int64()), ("block", pa.int64())])
+"""What is to be asked: blocks of prompts, each of one of the caller's `askings`."""
+
 ASKED = pa.schema(
     [
+        ("asking", pa.int64()),
         ("block", pa.int64()),
         ("position", pa.int64()),
         ("texts", pa.list_(pa.string())),
         ("truncated", pa.list_(pa.bool_())),
     ]
 )
-"""One line a prompt: its place among the task's rows, and its completions in the order of their seeds."""
+"""What was answered, one line a prompt: its place among the rows, and its completions in the order of their seeds."""
 
 
 @dataclass(frozen=True)
@@ -57,26 +61,33 @@ class Asking:
 
 
 class TeacherCaller:
-    """The callable class of `Dataset.map_batches`. Several blocks are in flight at once, so the teacher never drains."""
+    """The callable class of `Dataset.map_batches`. Several blocks are in flight at once, so the teacher never drains.
 
-    def __init__(self, asking: Asking, access: TeacherAccess, clients: int) -> None:
-        self._asking = asking
+    Args:
+        askings: what may be asked; a block names one of them by its place.
+        clients: how many callers share the bound on requests in flight.
+    """
+
+    def __init__(self, askings: Sequence[Asking], access: TeacherAccess, clients: int) -> None:
+        self._askings = askings
         self._access = access
         self._clients = clients
         self._teacher: Teacher | None = None
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
-        """Block numbers (column `id`) in, one table of `ASKED` a block out."""
-        for block in batch.column("id").to_pylist():
-            yield await self._ask(block)
+        """Lines of `BLOCKS` in, one table of `ASKED` a block out."""
+        for line in batch.to_pylist():
+            yield await self._ask(line["asking"], line["block"])
 
-    async def _ask(self, block: int) -> pa.Table:
+    async def _ask(self, which: int, block: int) -> pa.Table:
         # No await comes between the test and the assignment, so no two blocks connect.
         if self._teacher is None:
             self._teacher = self._access.connect(self._clients)
-        answers = await asyncio.gather(*(self._sample(self._teacher, row) for row in self._asking.rows(block)))
+        asking = self._askings[which]
+        answers = await asyncio.gather(*(_sample(self._teacher, asking, row) for row in asking.rows(block)))
         lines: list[dict[str, Any]] = [
             {
+                "asking": which,
                 "block": block,
                 "position": block * BLOCK_PROMPTS + place,
                 "texts": [sample.text for sample in samples],
@@ -86,14 +97,14 @@ class TeacherCaller:
         ]
         return pa.Table.from_pylist(lines, schema=ASKED)
 
-    async def _sample(self, teacher: Teacher, row: Row) -> list[Sample]:
-        asking = self._asking
-        return await teacher.sample(
-            row,
-            asking.task.messages(row),
-            k=asking.k,
-            temperature=asking.temperature,
-            top_p=asking.top_p,
-            max_tokens=asking.max_tokens,
-            seed=asking.seed(row),
-        )
+
+async def _sample(teacher: Teacher, asking: Asking, row: Row) -> list[Sample]:
+    return await teacher.sample(
+        row,
+        asking.task.messages(row),
+        k=asking.k,
+        temperature=asking.temperature,
+        top_p=asking.top_p,
+        max_tokens=asking.max_tokens,
+        seed=asking.seed(row),
+    )

@@ -1,5 +1,6 @@
 """The Ray Data actor that judges the teacher's traces: verified, thinned to diverse right ones, written to the store."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
@@ -32,47 +33,61 @@ class Judging:
 
 
 class TeacherJudge:
-    """The callable class of `Dataset.map_batches`: one block of `ASKED` in, one line of counts out."""
+    """The callable class of `Dataset.map_batches`: one block of `ASKED` in, one line out (`asking`, and its counts).
 
-    def __init__(self, judging: Judging) -> None:
-        self._judging = judging
+    Args:
+        judgings: one for each of the caller's askings.
+    """
+
+    def __init__(self, judgings: Sequence[Judging]) -> None:
+        self._judgings = judgings
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        asking = self._judging.asking
-        rows = asking.task.rows()
-        lines = batch.to_pylist()
+        which, block = _one_block(batch)
+        judging = self._judgings[which]
+        expected = len(judging.asking.rows(block))
+        if batch.num_rows != expected:
+            # A part must hold a block wholly, or a resumed phase would believe it finished.
+            raise RuntimeError(f"Ray Data cut block {block}: {batch.num_rows} of its {expected} rows came")
+        rows = judging.asking.task.rows()
         traces: list[Trace] = []
-        for line in lines:
+        for line in batch.to_pylist():
             samples = [Sample(*item) for item in zip(line["texts"], line["truncated"], strict=True)]
-            traces += self._judge(rows[line["position"]], samples)
-        counts = TraceCounts.of(traces, len(lines))
-        draft = self._judging.draft
-        if draft is not None:
-            block = _whole_block(batch, asking)
-            draft.write(block, traces, len(lines))
-        return pa.Table.from_pylist([asdict(counts)])
+            traces += _judge(judging, rows[line["position"]], samples)
+        if judging.draft is not None:
+            judging.draft.write(block, traces, expected)
+        return pa.Table.from_pylist([{"asking": which, **asdict(TraceCounts.of(traces, expected))}])
 
-    def _judge(self, row: Row, samples: list[Sample]) -> list[Trace]:
-        judging = self._judging
-        asking = judging.asking
-        verdicts, choices = judge_samples(asking.task, row, samples, judging.rouge_l_max)
-        return [
-            Trace(
-                prompt_id=row.id,
-                sample=place,
-                text=sample.text,
-                token_ids=None,
-                verdict=str(verdict),
-                truncated=sample.truncated,
-                kept=choice is Choice.KEPT,
-                near_duplicate=choice is Choice.NEAR_DUPLICATE,
-                source="teacher",
-                model=judging.model,
-                seed=None if judging.recorded else asking.seed(row),
-                temperature=None if judging.recorded else asking.temperature,
-            )
-            for place, (sample, verdict, choice) in enumerate(zip(samples, verdicts, choices, strict=True))
-        ]
+
+def _one_block(batch: pa.Table) -> tuple[int, int]:
+    names = set(zip(batch.column("asking").to_pylist(), batch.column("block").to_pylist(), strict=True))
+    if len(names) != 1:
+        raise RuntimeError(f"Ray Data merged blocks: {sorted(names)} came together")
+    (name,) = names
+    return name
+
+
+def _judge(judging: Judging, row: Row, samples: list[Sample]) -> list[Trace]:
+    """One prompt's traces, with verdict and provenance."""
+    asking = judging.asking
+    verdicts, choices = judge_samples(asking.task, row, samples, judging.rouge_l_max)
+    return [
+        Trace(
+            prompt_id=row.id,
+            sample=place,
+            text=sample.text,
+            token_ids=None,
+            verdict=str(verdict),
+            truncated=sample.truncated,
+            kept=choice is Choice.KEPT,
+            near_duplicate=choice is Choice.NEAR_DUPLICATE,
+            source="teacher",
+            model=judging.model,
+            seed=None if judging.recorded else asking.seed(row),
+            temperature=None if judging.recorded else asking.temperature,
+        )
+        for place, (sample, verdict, choice) in enumerate(zip(samples, verdicts, choices, strict=True))
+    ]
 
 
 def judge_samples(
@@ -90,11 +105,3 @@ def judge_samples(
         verdict is Verdict.RIGHT and not sample.truncated for verdict, sample in zip(verdicts, samples, strict=True)
     ]
     return verdicts, choose([sample.text for sample in samples], fits, rouge_l_max)
-
-
-def _whole_block(batch: pa.Table, asking: Asking) -> int:
-    """The batch's block. A part must hold a block wholly, or a resumed phase would believe it finished."""
-    block = int(batch.column("block")[0].as_py())
-    if set(batch.column("block").to_pylist()) != {block} or batch.num_rows != len(asking.rows(block)):
-        raise RuntimeError(f"Ray Data cut or merged block {block}: it has {batch.num_rows} rows")
-    return block

@@ -95,7 +95,8 @@ def test_every_prompt_gets_k_traces_verified_and_thinned(tmp_path: Path, api: Fa
     progress = [facts for kind, facts in context.live["said"] if kind == "teach.progress"]
     assert (progress[-1]["done"], progress[-1]["total"]) == (PROMPTS, PROMPTS)
     assert progress[-1]["traces_per_s"] > 0
-    assert context.live["said"][-1][0] == "teach.test"
+    tested = [facts for kind, facts in context.live["said"] if kind == "teach.test"]
+    assert (tested[-1]["done"], tested[-1]["right"]) == (TEST_PROMPTS, TEST_PROMPTS)
 
 
 def test_finished_work_is_found_and_only_what_depends_on_a_change_is_redone(tmp_path: Path, api: FakeApi) -> None:

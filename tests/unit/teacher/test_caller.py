@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from orpo_ray.config.models import TeacherConfig
 from orpo_ray.teacher.access import TeacherAccess
-from orpo_ray.teacher.caller import BLOCK_PROMPTS, Asking, TeacherCaller
+from orpo_ray.teacher.caller import BLOCK_PROMPTS, BLOCKS, Asking, TeacherCaller
 from tests.tiny.api import fake_api
 from tests.tiny.sums import SumsTask
 
@@ -22,8 +22,9 @@ def asking(run_seed: int = 0) -> Asking:
 
 def call(access: TeacherAccess, *blocks: int, run_seed: int = 0) -> list[dict[str, Any]]:
     async def all_blocks() -> list[dict[str, Any]]:
-        caller = TeacherCaller(asking(run_seed), access, clients=1)
-        return [line async for table in caller(pa.table({"id": list(blocks)})) for line in table.to_pylist()]
+        caller = TeacherCaller([asking(run_seed)], access, clients=1)
+        lines = pa.table([[0] * len(blocks), list(blocks)], schema=BLOCKS)
+        return [line async for table in caller(lines) for line in table.to_pylist()]
 
     return asyncio.run(all_blocks())
 

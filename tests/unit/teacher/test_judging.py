@@ -52,14 +52,20 @@ def asked(block: int, prompts: int) -> pa.Table:
     for place, row in enumerate(asking().rows(block)[:prompts]):
         texts = [f"the answer is {row.data['a'] + row.data['b']}", "the answer is 99"]
         lines.append(
-            {"block": block, "position": block * BLOCK_PROMPTS + place, "texts": texts, "truncated": [False] * 2}
+            {
+                "asking": 0,
+                "block": block,
+                "position": block * BLOCK_PROMPTS + place,
+                "texts": texts,
+                "truncated": [False] * 2,
+            }
         )
     return pa.Table.from_pylist(lines, schema=ASKED)
 
 
 def test_a_block_is_judged_counted_and_written_with_its_provenance(tmp_path: Path) -> None:
     draft = TraceDraft(tmp_path / "teacher-k")
-    (counts,) = TeacherJudge(Judging(asking(), "abc", 0.8, draft))(asked(1, BLOCK_PROMPTS)).to_pylist()
+    (counts,) = TeacherJudge([Judging(asking(), "abc", 0.8, draft)])(asked(1, BLOCK_PROMPTS)).to_pylist()
     assert (counts["prompts"], counts["traces"], counts["right"], counts["kept"]) == (16, 32, 16, 16)
     assert draft.blocks() == {1}
     draft.write(0, [], 0)
@@ -74,19 +80,23 @@ def test_a_block_is_judged_counted_and_written_with_its_provenance(tmp_path: Pat
 
 def test_a_recorded_trace_claims_no_seed(tmp_path: Path) -> None:
     draft = TraceDraft(tmp_path / "teacher-k")
-    TeacherJudge(Judging(asking(), "abc", 0.8, draft, recorded=True))(asked(0, BLOCK_PROMPTS))
+    TeacherJudge([Judging(asking(), "abc", 0.8, draft, recorded=True)])(asked(0, BLOCK_PROMPTS))
     (_, traces), *_ = draft.finish(1, "k", {}).prompts()
     assert (traces[0].seed, traces[0].temperature) == (None, None)
 
 
-@pytest.mark.parametrize("batch", [asked(0, 5), pa.concat_tables([asked(0, 16), asked(1, 16)])], ids=["cut", "merged"])
-def test_a_block_that_came_apart_is_never_written(tmp_path: Path, batch: pa.Table) -> None:
+@pytest.mark.parametrize(
+    ("batch", "said"),
+    [(asked(0, 5), "cut block 0: 5 of its 16 rows"), (pa.concat_tables([asked(0, 16), asked(1, 16)]), "merged blocks")],
+    ids=["cut", "merged"],
+)
+def test_a_block_that_came_apart_is_never_written(tmp_path: Path, batch: pa.Table, said: str) -> None:
     draft = TraceDraft(tmp_path / "teacher-k")
-    with pytest.raises(RuntimeError, match="cut or merged block 0"):
-        TeacherJudge(Judging(asking(), "abc", 0.8, draft))(batch)
+    with pytest.raises(RuntimeError, match=said):
+        TeacherJudge([Judging(asking(), "abc", 0.8, draft)])(batch)
     assert draft.blocks() == set()
 
 
 def test_without_a_store_it_only_counts() -> None:
-    (counts,) = TeacherJudge(Judging(asking(), "", 1.0, None))(asked(0, 5)).to_pylist()
-    assert (counts["prompts"], counts["right"]) == (5, 5)
+    (counts,) = TeacherJudge([Judging(asking(), "", 1.0, None)])(asked(0, BLOCK_PROMPTS)).to_pylist()
+    assert (counts["prompts"], counts["right"]) == (16, 16)
