@@ -190,8 +190,8 @@ word problems of the task `arithmetic`, and have seen none that the task serves:
 
 {table}
 
-Right: the share of the first {TEST_ROWS} test problems (seed 0) answered right, greedily. The student reckons as well as the
-teacher but knows half of the verbs: it has to guess whether what someone gets or gives is added or taken away.
+Right: the share of the first {TEST_ROWS} test problems (seed 0) answered right, greedily. The student reckons nearly as well
+as the teacher but knows half of the verbs: it has to guess whether what someone gets or gives is added or taken away.
 """
 
 
