@@ -70,17 +70,6 @@ def stop_teacher() -> None:
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def serve_forever(config: RunConfig) -> None:
-    """Serve the teacher until Ctrl-C, and say how to reach it."""
-    with serve_teacher(config) as endpoint:
-        print(usage(endpoint), flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            print("stopping the teacher", flush=True)
-
-
 def usage(endpoint: TeacherEndpoint) -> str:
     """What a person needs to talk to a served teacher."""
     body = f'{{"model": "{endpoint.model}", "messages": [{{"role": "user", "content": "What is 2 + 3?"}}]}}'

@@ -13,11 +13,11 @@ import openai
 import psutil
 import pytest
 
-from orpo_ray.config import RunConfig
+from orpo_ray.config import RunConfig, dump_config
 from orpo_ray.errors import InputError, WaitTimeout
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.teach import Teach
-from orpo_ray.teacher.serving import serve_forever, serve_teacher
+from orpo_ray.teacher.serving import serve_teacher
 from orpo_ray.traces.store import TraceStore
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, tiny_config
@@ -154,9 +154,19 @@ def test_a_model_that_is_none_is_refused_before_anything_starts(tmp_path: Path) 
         Teach().run(context_of(config_for(tmp_path, tmp_path / "nothing")))
 
 
-def test_serving_until_ctrl_c_says_where_and_then_stops(tmp_path: Path, model: Path) -> None:
+def test_the_command_serves_until_ctrl_c_says_where_and_then_stops(tmp_path: Path, model: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(dump_config(config_for(tmp_path, model)))
     process = subprocess.Popen(
-        [sys.executable, __file__, str(tmp_path), str(model)],
+        [
+            sys.executable,
+            "-c",
+            "from orpo_ray.cli import main; main()",
+            "teacher",
+            str(file),
+            "--set",
+            f"student.model={model}",
+        ],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
@@ -188,11 +198,3 @@ def test_serving_until_ctrl_c_says_where_and_then_stops(tmp_path: Path, model: P
 def _address(url: str) -> tuple[str, int]:
     host, _, port = url.removeprefix("http://").removesuffix("/v1").partition(":")
     return host, int(port)
-
-
-if __name__ == "__main__":  # what `orpo-ray teacher FILE` does
-    import ray
-
-    ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
-    serve_forever(config_for(Path(sys.argv[1]), Path(sys.argv[2])))
-    ray.shutdown()
