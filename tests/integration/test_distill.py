@@ -30,12 +30,12 @@ from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.store import TraceStore
 from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.ledger import read_ledger
+from tests.tiny.cluster import ROOT, start_ray
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, teach_by_hand, tiny_config
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(1500)]
 
-ROOT = Path(__file__).parents[2]
 PROMPTS, BATCH, BLOCK, STEPS, ROWS = 18, 8, 2, 6, 48
 EOS = 2
 
@@ -152,11 +152,13 @@ def test_live_rows_are_sampled_by_the_student_that_they_train(finished: Finished
 def test_the_trainer_scores_the_samplers_tokens_as_the_sampler_did(finished: Finished) -> None:
     """In the first step of an epoch sampler and trainer have the same weights. The gap shows any difference in the
     prompt's or the trace's token ids, in what was gathered, published or reloaded: nats a token."""
-    gaps = [line["sampler_gap"] for line in finished.metrics]
-    assert len(gaps) == STEPS
-    assert gaps[0] < 1e-4
-    assert gaps[3] < 1e-4
-    assert min(gaps[1], gaps[2], gaps[4], gaps[5]) > 1e-3  # the student has moved on
+    gaps = {line["step"]: line["sampler_gap"] for line in finished.metrics if line["by_policy"]["live"]}
+    assert gaps.keys() >= {1, 4}
+    for step, gap in gaps.items():
+        if step in (1, 4):
+            assert gap < 1e-4
+        else:
+            assert gap > 1e-3, "the student has moved on since it sampled these"
 
 
 def test_the_summary_counts_what_was_trained(finished: Finished) -> None:
@@ -279,14 +281,5 @@ def kill_with_descendants(process: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":  # the run that is killed
-    import ray
-
-    ray.init(
-        address="local",
-        num_cpus=8,
-        include_dashboard=False,
-        object_store_memory=200 << 20,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}},
-    )
+    start_ray()
     Distill().run(context_in(Path(sys.argv[1]), Path(sys.argv[2])))
