@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import ray.data
-from ray.data import ActorPoolStrategy
+from ray.data import ActorPoolStrategy, Dataset
 
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.errors import DataError, InputError
 from orpo_ray.pairs import PairSource, SourcePrompt, write_pair_source
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.retry import our_error
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
 from orpo_ray.tasks import Task
@@ -97,11 +98,24 @@ class Seed:
                 num_cpus=resources.sampler_cpus,
                 num_gpus=resources.sampler_gpus or None,
             )
-            for row in sampled.iter_rows():
+            for row in _rows(sampled):
                 done, traces = done + row["prompts"], traces + row["traces"]
                 rate = traces / (time.monotonic() - started)
                 context.say("seed.progress", done=min(done, count), total=count, traces_per_s=rate)
         return draft.finish(blocks, key, _made_from(context))
+
+
+def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """The dataset's rows; an error of ours that an actor raised comes out as it was raised, a broken verifier's too."""
+    # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
+    dataset.context.raise_original_map_exception = True
+    try:
+        yield from dataset.iter_rows()
+    except Exception as error:
+        ours = our_error(error)
+        if ours is None:
+            raise
+        raise ours from None
 
 
 def _made_from(context: RunContext) -> dict[str, Any]:

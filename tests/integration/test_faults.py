@@ -16,11 +16,12 @@ import pytest
 from orpo_ray.errors import VerifierError
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.distill import Distill
+from orpo_ray.phases.seed import Seed
 from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.ledger import read_ledger
-from tests.tiny.fake_engine import FakeEngineSampler, FakeEngineSpec, write_sums
+from tests.tiny.fake_engine import FakeEngineSampler, FakeEngineSpec, FakeInitialSampler, write_sums
 from tests.tiny.models import make_model
-from tests.tiny.runs import context_of, tiny_config
+from tests.tiny.runs import context_of, teach_by_hand, tiny_config
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
 
@@ -94,6 +95,16 @@ def test_a_verifier_that_breaks_is_raised_as_it_is_and_never_tried_again(tmp_pat
     assert type(raised.value) is VerifierError
     assert str(raised.value) == "task broken, row 1+1: LookupError: no table for this sum"
     assert notes(context) == []
+
+
+def test_seed_raises_a_broken_verifier_as_it_is(tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orpo_ray.phases.seed.InitialSampler", FakeInitialSampler)
+    context = context_of(tiny_config(tmp_path, student, task={"name": "tests.tiny.broken:BrokenTask"}))
+    teach_by_hand(context)
+    with pytest.raises(VerifierError) as raised:
+        Seed().run(context)
+    assert type(raised.value) is VerifierError
+    assert str(raised.value) == "task broken, row 1+1: LookupError: no table for this sum"
 
 
 def train_workers() -> list[psutil.Process]:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from orpo_ray.engine.live import LiveEngine
-from orpo_ray.engine.vllm_engine import Completion, Draw
+from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
 from orpo_ray.pairs import SourcePrompt, write_pair_source
 from orpo_ray.pairs.draw import draw as random_bits
+from orpo_ray.sampling.initial import InitialSampler
 from orpo_ray.sampling.sampler import Sampler, SamplerSpec
 
 END = 2
@@ -73,6 +74,22 @@ class FakeEngineSampler(Sampler):
                 fake: Any = FakeEngine(self._spec)
                 self._live = LiveEngine(fake, version=0, reload_s=1)
             return self._live
+
+
+class AlwaysWrongEngine:
+    """A fake engine that answers 99 to everything."""
+
+    async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
+        wrong = Completion([_FIRST_FREE, END], "the answer is 99", truncated=False, logp=-1.0, version=None)
+        return [[wrong] * draw.k for draw in draws]
+
+
+class FakeInitialSampler(InitialSampler):
+    """SEED's sampler as it is, on a fake engine."""
+
+    async def _started(self) -> Engine:
+        fake: Any = AlwaysWrongEngine()
+        return fake
 
 
 def record_call(file: Path, **facts: Any) -> None:
