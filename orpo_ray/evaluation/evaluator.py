@@ -50,6 +50,7 @@ class Evaluator:
         self._loaded = spec.initial
         self._prompts: dict[str, list[tuple[Row, list[int]]]] = {}
         self._best: tuple[int, int] | None = None
+        self._one_at_a_time = asyncio.Lock()
 
     async def follow(self, board: Any) -> int:
         """Evaluate what the board hands out until training is finished; how many versions that were."""
@@ -63,23 +64,26 @@ class Evaluator:
 
     async def evaluate(self, version: Version) -> list[dict[str, Any]]:
         """Accuracy of a version on every held-out split; evaluations that are on the storage are not repeated."""
-        results = []
-        for split in self._spec.tasks:
-            file = evaluation_file(self._spec.output, version.epoch or 0, split)
-            found = json.loads(file.read_text()) if file.exists() else None
-            # A file of the same epoch may come from a timeline that no checkpoint committed.
-            if found is None or found["path"] != version.path:
-                await self._load(version)
-                found = await self._answer(split, version)
-                write_json(file, found)
-            results.append(found)
-        return results
+        async with self._one_at_a_time:
+            return [await self._evaluate(split, version) for split in self._spec.tasks]
 
     async def stop(self) -> None:
         """End the engine's processes."""
         if self._engine is not None:
             self._engine.stop()
             self._engine = None
+
+    async def _evaluate(self, split: str, version: Version) -> dict[str, Any]:
+        file = evaluation_file(self._spec.output, version.epoch or 0, split)
+        if file.exists():
+            found: dict[str, Any] = json.loads(file.read_text())
+            # A file of the same epoch may come from a timeline that no checkpoint committed.
+            if found["path"] == version.path:
+                return found
+        await self._load(version)
+        answered = await self._answer(split, version)
+        write_json(file, answered)
+        return answered
 
     async def _load(self, version: Version) -> None:
         engine = await self._started()

@@ -15,7 +15,7 @@ from orpo_ray.errors import OrpoRayError
 from orpo_ray.pairs import PairSource
 from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.evaluator_actor import start_evaluator
+from orpo_ray.phases.evaluator_actor import running_evaluator
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
 from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
@@ -45,8 +45,7 @@ class Distill:
         initial = Version(0, str(student_directory(context.config)), step=0, epoch=0)
         gate = StalenessGate(geometry, context.config.policy.max_staleness)
         board: Any = ray.remote(num_cpus=0)(WeightBoard).remote(initial, gate)
-        evaluator = start_evaluator(context)
-        context.live["evaluator"] = evaluator
+        evaluator = running_evaluator(context)
         with MetricsTail(context, geometry):
             self._train(context, geometry, initial, board, evaluator)
         ray.get(board.finish.remote())

@@ -11,7 +11,7 @@ from ray.exceptions import GetTimeoutError
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.errors import WaitTimeout
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.evaluator_actor import start_evaluator
+from orpo_ray.phases.evaluator_actor import running_evaluator, start_evaluator
 from orpo_ray.phases.student import student_directory
 from orpo_ray.weights import Version
 from orpo_ray.weights.published import check_published
@@ -30,7 +30,7 @@ class Evaluate:
     def run(self, context: RunContext) -> dict[str, Any]:
         """Accuracy before, after every epoch and at the end."""
         following = context.live.pop("following", None)
-        evaluator = context.live.pop("evaluator", None) or start_evaluator(context)
+        evaluator = running_evaluator(context)
         limit = context.config.limits.evaluate_s
         try:
             if following is not None:
@@ -41,7 +41,7 @@ class Evaluate:
         except GetTimeoutError:
             raise WaitTimeout(f"limits.evaluate_s: the evaluator was not done {limit:g} s after training") from None
         finally:
-            _end(evaluator)
+            _end(context.live.pop("evaluator"))
         evaluations = [_short(file) for file in sorted(context.layout.evaluations.glob("epoch-*.json"))]
         for evaluation in evaluations:
             context.say("evaluate.done", **{name: evaluation[name] for name in ("epoch", "split", "correct", "total")})

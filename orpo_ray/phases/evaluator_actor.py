@@ -1,4 +1,4 @@
-"""Starts the run's one evaluator."""
+"""The run's one evaluator: started by the first phase that has work for it, kept to the end."""
 
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,13 @@ from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.student import student_directory
 from orpo_ray.tasks.split_of import has_validation, split_of
+
+
+def running_evaluator(context: RunContext) -> Any:
+    """The evaluator's handle; it is started where no earlier phase has done so."""
+    if "evaluator" not in context.live:
+        context.live["evaluator"] = start_evaluator(context)
+    return context.live["evaluator"]
 
 
 def start_evaluator(context: RunContext, *, model: Path | None = None, output: Path | None = None) -> Any:

@@ -61,7 +61,7 @@ def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Gr
         asking = [replicas, Group("ingress", 1, 0.1), *asking]
     return {
         "TEACH": asking,
-        "SEED": [samplers, data],
+        "SEED": [samplers, evaluator, data],
         "DISTILL": [samplers, evaluator, workers, data],
         "EVALUATE": [evaluator],
     }

@@ -14,6 +14,7 @@ from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.errors import DataError, InputError
 from orpo_ray.pairs import PairSource, SourcePrompt, write_pair_source
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.evaluator_actor import running_evaluator
 from orpo_ray.phases.retry import our_error
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
@@ -22,6 +23,7 @@ from orpo_ray.tasks.prompts import encode_completion, render_prompt
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.model_fingerprint import model_fingerprint
 from orpo_ray.traces.store import TraceDraft, TraceStore
+from orpo_ray.weights import Version
 
 
 class Seed:
@@ -85,6 +87,9 @@ class Seed:
         )
         done, traces, started = count - len(missing) * BLOCK_PROMPTS, 0, time.monotonic()
         if missing:
+            # Beside the samplers' engines, whose start leaves most of a machine idle, and not beside the trainers'.
+            initial = Version(0, str(student), step=0, epoch=0)
+            context.live["before"] = running_evaluator(context).evaluate.remote(initial)
             resources = config.resources
             sampled = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
                 InitialSampler,

@@ -37,6 +37,15 @@ class FollowingEvaluator:
             done += 1
         return done
 
+    async def evaluate(self, version: Any) -> None:
+        """What SEED asks of it for the initial student."""
+
+
+def evaluator_that_only_follows(_: RunContext) -> Any:
+    import ray
+
+    return ray.remote(num_cpus=0)(FollowingEvaluator).remote()
+
 
 @pytest.fixture(scope="module")
 def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -45,15 +54,13 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def fake_engines(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-
     from orpo_ray.sampling.stream import pair_stream
 
     place = "orpo_ray.phases.distill"
     spec = partial(FakeEngineSpec, calls=tmp_path / "calls.jsonl", seconds=0.05)
     monkeypatch.setattr(f"{place}.SamplerSpec", spec)
     monkeypatch.setattr(f"{place}.pair_stream", partial(pair_stream, sampler=FakeEngineSampler))
-    monkeypatch.setattr(f"{place}.start_evaluator", lambda _: ray.remote(num_cpus=0)(FollowingEvaluator).remote())
+    monkeypatch.setattr(f"{place}.running_evaluator", evaluator_that_only_follows)
 
 
 def context_in(storage: Path, student: Path, **sections: Any) -> RunContext:
@@ -99,6 +106,7 @@ def test_a_verifier_that_breaks_is_raised_as_it_is_and_never_tried_again(tmp_pat
 
 def test_seed_raises_a_broken_verifier_as_it_is(tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orpo_ray.phases.seed.InitialSampler", FakeInitialSampler)
+    monkeypatch.setattr("orpo_ray.phases.seed.running_evaluator", evaluator_that_only_follows)
     context = context_of(tiny_config(tmp_path, student, task={"name": "tests.tiny.broken:BrokenTask"}))
     teach_by_hand(context)
     with pytest.raises(VerifierError) as raised:

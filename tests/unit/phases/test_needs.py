@@ -38,7 +38,8 @@ def test_the_embedded_default_counted_by_hand() -> None:
     needs = required_resources(config(), parameters=64 << 20)
     # One replica, the ingress, the teacher's client and judge, one data task.
     assert needs["TEACH"] == {"CPU": 2.7, "GPU": 0, "memory": 2.5 * GIB}
-    assert needs["SEED"] == {"CPU": 2, "GPU": 0, "memory": 2.5 * GIB}
+    # A sampler, one data task, and the evaluator, which begins with the initial student.
+    assert needs["SEED"] == {"CPU": 3, "GPU": 0, "memory": 2 * 2.5 * GIB}
     # A sampler, the evaluator, two workers, one data task.
     assert needs["DISTILL"] == {"CPU": 5, "GPU": 0, "memory": (2.5 + 2.5 + 2 * 2.5) * GIB}
     assert needs["EVALUATE"] == {"CPU": 1, "GPU": 0, "memory": 2.5 * GIB}
@@ -48,7 +49,7 @@ def test_gpus_and_half_cpus() -> None:
     resources = {"samplers": 4, "sampler_gpus": 1, "sampler_cpus": 0.5, "evaluator_gpus": 0.5, "trainer_gpus": 1}
     needs = required_resources(config(resources, workers=4))
     assert needs["DISTILL"] == {"CPU": 4 * 0.5 + 1 + 4 + 1, "GPU": 4 + 0.5 + 4, "memory": 0}
-    assert needs["SEED"]["GPU"] == 4
+    assert needs["SEED"]["GPU"] == 4 + 0.5
 
 
 def test_recorded_traces_need_no_replica() -> None:
@@ -77,7 +78,7 @@ def test_memory_and_gpus_that_do_not_fit_are_both_named() -> None:
         "resources that do not fit: asked is 2 GPUs (DISTILL: 2 train workers × 1), there is 1 GPU; "
     )
     assert memory.startswith(
-        "resources that do not fit: asked is 5.0 GiB of memory (DISTILL: 1 sampler × 2.5 GiB, 1 evaluator × 2.5 GiB), "
+        "resources that do not fit: asked is 5.0 GiB of memory (SEED: 1 sampler × 2.5 GiB, 1 evaluator × 2.5 GiB), "
         "there is 4.0 GiB of memory; lower resources.samplers or train.workers, or take a larger machine"
     )
 
