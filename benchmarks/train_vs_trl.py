@@ -77,7 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=3, help="measured optimizer steps")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch", type=int, default=4, help="TRL's pairs a micro-batch")
-    parser.add_argument("--token-budget", type=int, default=2048, help="our tokens a micro-batch")
+    parser.add_argument("--token-budget", type=int, default=1024, help="our tokens a micro-batch")
     parser.add_argument("--out", help="where to write the results as JSON")
     parser.add_argument("--side", choices=("ours", "trl"), help=argparse.SUPPRESS)
     return parser.parse_args()

