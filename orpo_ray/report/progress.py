@@ -60,7 +60,7 @@ def remark(kind: str, fields: Mapping[str, Any]) -> str | None:
     if kind == "evaluate.done":
         when = f"after epoch {fields['epoch']}" if fields["epoch"] else "before training"
         return f"         {when}, {fields['split']}: {Accuracy(fields['correct'], fields['total'])}"
-    if kind == "teach.ready":
+    if kind == "teach.ready" and fields["url"]:  # recorded traces are at no address, and need no start
         return f"         teacher ready after {duration(fields['seconds'])} at {fields['url']}"
     if kind == "note":
         return f"         {fields['text']}"

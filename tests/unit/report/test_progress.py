@@ -77,6 +77,7 @@ class TestPlain:
         progress("phase.start", {"phase": "SEED"})
         progress("phase.done", {"phase": "SEED", "seconds": 42.0, "result": {}})
         progress("teach.ready", {"url": "http://127.0.0.1:8000/v1", "seconds": 45.2})
+        progress("teach.ready", {"url": "", "seconds": 0.0})
         progress("evaluate.done", {"epoch": 0, "split": "test", "correct": 142, "total": 500})
         progress("evaluate.done", {"epoch": 2, "split": "test", "correct": 237, "total": 500})
         progress("note", {"text": "going on from step [19] of 38"})
