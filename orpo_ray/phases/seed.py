@@ -21,6 +21,7 @@ from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.prompts import encode_completion, render_prompt
 from orpo_ray.tasks.split_of import split_of
+from orpo_ray.traces.counts import TraceCounts
 from orpo_ray.traces.model_fingerprint import model_fingerprint
 from orpo_ray.traces.store import TraceDraft, TraceStore
 from orpo_ray.weights import Version
@@ -47,11 +48,7 @@ class Seed:
         directory = layout.traces("student", key)
         store = TraceStore.find(directory, key) or self._sample(context, task, student, directory, count, key)
         counts = store.counts
-        if counts.kept == 0:
-            raise InputError(
-                f"student.model: {config.student.model} made no wrong trace in {counts.traces} traces of "
-                f"{counts.prompts} prompts, so there is nothing to contrast; take a harder task or a smaller student"
-            )
+        _check_some_wrong(config.student.model, counts)
         write_pair_source(layout.pairs, _with_negatives(PairSource(positives), store))
         return {
             "path": str(directory),
@@ -121,6 +118,23 @@ def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
         if ours is None:
             raise
         raise ours from None
+
+
+def _check_some_wrong(student: str, counts: TraceCounts) -> None:
+    """Raises InputError where no trace can be rejected, with the numbers: ORPO would have nothing to contrast."""
+    if counts.kept:
+        return
+    dropped = counts.traces - counts.right
+    hint = (
+        "take a harder task or a smaller student"
+        if not dropped
+        else f"{counts.unparsed} had no answer that can be read and {counts.truncated} were cut by sampling.max_tokens: "
+        "raise it, or keep such traces by negatives.unparsed and negatives.truncated"
+    )
+    raise InputError(
+        f"student.model: {student} made no wrong trace that counts in {counts.traces} traces of {counts.prompts} prompts "
+        f"({counts.right} are right), so there is nothing to contrast; {hint}"
+    )
 
 
 def _made_from(context: RunContext) -> dict[str, Any]:
