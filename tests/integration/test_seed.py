@@ -44,7 +44,5 @@ def test_a_student_that_is_never_wrong_is_refused_with_the_numbers(context: RunC
 
 def test_one_whose_wrong_traces_are_all_dropped_is_told_which_options_drop_them(context: RunContext) -> None:
     sampled(context, "unparsed", truncated=True)
-    with pytest.raises(
-        InputError, match="20 were cut by sampling.max_tokens: raise it, or keep such traces by negatives"
-    ):
+    with pytest.raises(InputError, match=r"20 were cut by sampling\.max_tokens: raise it, or keep such traces by"):
         Seed().run(context)
