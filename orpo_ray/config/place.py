@@ -1,6 +1,9 @@
 """Where a run lives: data, storage, trackers, and the resources of each group of actors."""
 
-from pydantic import model_validator
+import re
+from typing import Literal
+
+from pydantic import field_validator, model_validator
 
 from orpo_ray.config.section import Section, option, required
 
@@ -34,18 +37,47 @@ class TrackingConfig(Section):
     tensorboard: bool = option(True, "Write TensorBoard event files beside the run.")
 
 
+Strategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]
+Role = Literal["teacher", "sampler", "evaluator", "trainer"]
+# The label that Ray itself gives a node with an accelerator.
+ACCELERATOR_LABEL = "ray.io/accelerator-type"
+
+
 class ResourcesConfig(Section):
-    """What each group of actors asks of Ray."""
+    """What each group of actors asks of Ray, and of which nodes."""
 
     samplers: int = option(1, "Student sampler actors, one vLLM engine each.", unit="actors", ge=1)
     sampler_cpus: float = option(1, "Logical CPUs of a sampler.", unit="CPUs", ge=0)
-    sampler_gpus: float = option(0, "GPUs of a sampler.", unit="GPUs", ge=0)
+    sampler_gpus: float = option(0, "GPUs of a sampler; a share below 1 leaves the rest to others.", unit="GPUs", ge=0)
+    sampler_accelerator: str | None = option(None, "GPU type of the samplers' nodes, as Ray names it: H100, L4, …")
+    sampler_labels: dict[str, str] = option(
+        {},
+        "Ray node labels that a sampler's node must have; values as Ray's selectors have them: `a`, `!a`, `in(a,b)`.",
+    )
     evaluator_cpus: float = option(1, "Logical CPUs of the evaluator.", unit="CPUs", ge=0)
     evaluator_gpus: float = option(0, "GPUs of the evaluator.", unit="GPUs", ge=0)
+    evaluator_accelerator: str | None = option(
+        None, "GPU type of the evaluator's node; the samplers' where neither it nor evaluator_labels is set."
+    )
+    evaluator_labels: dict[str, str] | None = option(
+        None, "Ray node labels that the evaluator's node must have; the samplers' where not set."
+    )
     trainer_cpus: float = option(1, "Logical CPUs of a train worker.", unit="CPUs", ge=0)
-    trainer_gpus: float = option(0, "GPUs of a train worker.", unit="GPUs", ge=0, le=1)
+    trainer_gpus: float = option(
+        0, "GPUs of a train worker; a share below 1 leaves the rest to a sampler.", unit="GPUs", ge=0, le=1
+    )
+    trainer_accelerator: str | None = option(None, "GPU type of the train workers' nodes.")
+    trainer_labels: dict[str, str] = option({}, "Ray node labels that a train worker's node must have.")
+    trainer_strategy: Strategy = option(
+        "PACK", "How the train workers are laid over nodes: on few or on many, by preference or strictly."
+    )
     teacher_cpus: float = option(1, "Logical CPUs of a teacher replica.", unit="CPUs", ge=0)
     teacher_gpus: float = option(0, "GPUs of a teacher replica.", unit="GPUs", ge=0)
+    teacher_accelerator: str | None = option(None, "GPU type of the teacher's nodes.")
+    teacher_labels: dict[str, str] = option({}, "Ray node labels that a teacher replica's nodes must have.")
+    teacher_strategy: Strategy = option(
+        "PACK", "How the GPUs of one replica are laid over nodes; STRICT_PACK keeps a replica on one node."
+    )
     threads: int = option(1, "OpenMP threads of each engine and worker on a CPU.", unit="threads", ge=1)
     block_rows: int | None = option(
         None,
@@ -54,6 +86,30 @@ class ResourcesConfig(Section):
         ge=1,
     )
     blocks_in_flight: int = option(4, "Blocks that one sampler works on at a time.", unit="blocks", ge=1)
+
+    @field_validator("sampler_labels", "evaluator_labels", "trainer_labels", "teacher_labels")
+    @classmethod
+    def _labels_are_selectors(cls, labels: dict[str, str] | None) -> dict[str, str] | None:
+        for key, value in (labels or {}).items():
+            if not re.fullmatch(_LABEL_KEY, key):
+                raise ValueError(f"`{key}` is no label's name; take `name` or `prefix/name`, as orpo-ray.io/role")
+            if not re.fullmatch(_SELECTOR, value):
+                raise ValueError(f"`{value}` is no selector of label {key}; take `a`, `!a`, `in(a, b)` or `!in(a, b)`")
+        return labels
+
+    def node_labels(self, role: Role) -> dict[str, str]:
+        """What `role`'s nodes must be, as a Ray label selector; empty where any node will do."""
+        if role == "evaluator" and self.evaluator_labels is None and self.evaluator_accelerator is None:
+            return self.node_labels("sampler")
+        accelerator: str | None = getattr(self, f"{role}_accelerator")
+        labels: dict[str, str] = getattr(self, f"{role}_labels") or {}
+        return labels | ({ACCELERATOR_LABEL: accelerator} if accelerator else {})
+
+
+# Kubernetes' rules for labels, which Ray follows, and Ray's selectors of their values.
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?"
+_LABEL_KEY = rf"(?:[a-z0-9](?:[a-z0-9.-]{{0,251}}[a-z0-9])?/)?{_NAME}"
+_SELECTOR = rf"!?(?:{_NAME}|in\({_NAME}(?:, ?{_NAME})*\))"
 
 
 class LimitsConfig(Section):

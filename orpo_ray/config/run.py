@@ -69,6 +69,7 @@ def cross_problems(config: RunConfig) -> list[str]:
     if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
         problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
     problems += _teacher_problems(config.teacher)
+    problems += _gpu_problems(config)
     for field, engine in _engines(config):
         for name, tokens in (
             ("sampling.max_tokens", config.sampling.max_tokens),
@@ -94,6 +95,34 @@ def _engines(config: RunConfig) -> list[tuple[str, EngineConfig]]:
     if config.teacher.backend == "serve":
         engines.append(("teacher.engine", config.teacher.engine))
     return engines
+
+
+def _gpu_problems(config: RunConfig) -> list[str]:
+    """Shares of a GPU that would be overdrawn, and engines that are spread over more GPUs than they have."""
+    resources, problems = config.resources, []
+    users = [("sampler_gpus", "student", config.student.engine), ("evaluator_gpus", "student", config.student.engine)]
+    if config.teacher.backend == "serve":
+        users.append(("teacher_gpus", "teacher", config.teacher.engine))
+    for field, model, engine in users:
+        gpus: float = getattr(resources, field)
+        if gpus > 1 and not gpus.is_integer():
+            problems.append(f"resources.{field}: {gpus:g} GPUs; take a share below 1, or whole GPUs")
+        elif gpus and engine.tensor_parallel > 1 and engine.tensor_parallel != gpus:
+            problems.append(
+                f"resources.{field}: {gpus:g}, but {model}.engine.tensor_parallel spreads the engine over "
+                f"{engine.tensor_parallel} GPUs; take {engine.tensor_parallel}"
+            )
+        elif 0 < gpus < min(1.0, engine.gpu_memory):
+            problems.append(
+                f"{model}.engine.gpu_memory: {engine.gpu_memory:g} of a GPU's memory, but resources.{field} gives the "
+                f"engine {gpus:g} of a GPU, and others the rest; take at most {gpus:g}"
+            )
+    if 0 < resources.trainer_gpus <= 0.5 and config.train.workers > 1:
+        problems.append(
+            f"resources.trainer_gpus: {resources.trainer_gpus:g} puts two of train.workers {config.train.workers} on one "
+            "GPU, which NCCL refuses; take more than 0.5, or 1 worker"
+        )
+    return problems
 
 
 def _teacher_problems(teacher: TeacherConfig) -> list[str]:

@@ -19,6 +19,8 @@ _END_S = 15.0
 _ANSWER_S = 10.0
 # Ray sets this one inside a submitted job; RAY_ADDRESS it sets there only sometimes.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
+# Set by the manifests in deploy/: Ray does not tell a driver what an autoscaler may add.
+AUTOSCALED = "ORPO_RAY_AUTOSCALED"
 # Processes that this one had before Ray was started, so that only Ray's own are ended with it.
 _before: set[int] = set()
 
@@ -80,8 +82,7 @@ def connect(config: RunConfig) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word to the controller
     _no_progress_bars()
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    check_fits(config, {"CPU": there.get("CPU", 0.0), "GPU": there.get("GPU", 0.0)}, parameters)
+    check_fits(config, _offered(), parameters)
 
 
 def disconnect() -> None:
@@ -93,6 +94,16 @@ def disconnect() -> None:
     started = _descendants() if embedded() else {}
     ray.shutdown()
     _end(started)
+
+
+def _offered() -> dict[str, float]:
+    """CPUs and GPUs of the cluster; nothing where an autoscaler brings what is asked, and may have no node up yet."""
+    import ray
+
+    if os.environ.get(AUTOSCALED):
+        return {}
+    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return {kind: there.get(kind, 0.0) for kind in ("CPU", "GPU")}
 
 
 def _own_cluster(config: RunConfig) -> dict[str, Any]:

@@ -99,10 +99,13 @@ class Distill:
             torch_config=TorchConfig(timeout_s=int(config.limits.collective_s)),
             datasets={DATASET: pair_stream(sampler, board, geometry, attempt.start.step * geometry.global_batch)},
             dataset_config=ordered_ingest(),
-            scaling_config=ScalingConfig(
+            # Statically the name is Train v1's, which knows no labels; at run time it is v2's.
+            scaling_config=ScalingConfig(  # type: ignore[call-arg]
                 num_workers=geometry.ranks,
                 use_gpu=gpus > 0,
                 resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+                placement_strategy=config.resources.trainer_strategy,
+                label_selector=config.resources.node_labels("trainer") or None,
             ),
             run_config=RunConfig(
                 name=f"attempt-{attempt.start.number:03d}",

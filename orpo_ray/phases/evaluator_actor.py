@@ -35,5 +35,9 @@ def start_evaluator(context: RunContext, *, model: Path | None = None, output: P
         initial=str(model or student_directory(config)),
         output=output or context.layout.evaluations,
     )
-    actor = ray.remote(Evaluator).options(num_cpus=resources.evaluator_cpus, num_gpus=resources.evaluator_gpus)
+    actor = ray.remote(Evaluator).options(
+        num_cpus=resources.evaluator_cpus,
+        num_gpus=resources.evaluator_gpus,
+        label_selector=resources.node_labels("evaluator") or None,
+    )
     return actor.remote(spec)

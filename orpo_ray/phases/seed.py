@@ -99,6 +99,7 @@ class Seed:
                 max_concurrency=resources.blocks_in_flight,
                 num_cpus=resources.sampler_cpus,
                 num_gpus=resources.sampler_gpus or None,
+                label_selector=resources.node_labels("sampler") or None,
             )
             for row in _rows(sampled):
                 done, traces = done + row["prompts"], traces + row["traces"]

@@ -47,6 +47,7 @@ def pair_stream(spec: SamplerSpec, board: Any, geometry: Geometry, first_row: in
         max_concurrency=resources.blocks_in_flight,
         num_cpus=resources.sampler_cpus,
         num_gpus=resources.sampler_gpus or None,
+        label_selector=resources.node_labels("sampler") or None,
     )
     # Else Ray Data wraps what a sampler raises, and pickling then loses the error of ours inside.
     groups.context.raise_original_map_exception = True

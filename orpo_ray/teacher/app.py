@@ -42,7 +42,7 @@ def llm_options(config: RunConfig) -> dict[str, Any]:
         "model_loading_config": {"model_id": served_name(model), "model_source": model},
         # Left out, an accelerator means a GPU, whatever the bundles say.
         "accelerator_config": {"kind": "gpu" if resources.teacher_gpus else "cpu"},
-        "placement_group_config": {"bundles": _bundles(config)},
+        "placement_group_config": {"bundles": _bundles(config), "strategy": resources.teacher_strategy},
         "engine_kwargs": _engine_options(config),
         "deployment_config": _deployment_options(config),
         "log_engine_metrics": False,
@@ -97,6 +97,8 @@ def _deployment_options(config: RunConfig) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": 5,
         "graceful_shutdown_wait_loop_s": 0.2,
     }
+    if labels := config.resources.node_labels("teacher"):
+        options["placement_group_bundle_label_selector"] = [labels] * len(_bundles(config))
     if serve.max_replicas == 1:
         return options | {"num_replicas": 1}
     scaling = {

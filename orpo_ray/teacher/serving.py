@@ -13,6 +13,7 @@ from orpo_ray.teacher.app import served_name, teacher_app
 
 APP = "orpo-ray-teacher"
 _POLL_S = 0.5
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
@@ -22,12 +23,12 @@ class TeacherEndpoint:
     Attributes:
         base_url: as the `openai` client takes it, `http://host:port/v1`.
         model: the model's name in requests.
-        node: id of the Ray node whose address `base_url` is; a loopback address means nothing elsewhere.
+        node: id of the Ray node that alone reaches a loopback `base_url`; None where every node does.
     """
 
     base_url: str
     model: str
-    node: str
+    node: str | None
 
 
 @contextmanager
@@ -56,7 +57,9 @@ def start_teacher(config: RunConfig) -> TeacherEndpoint:
     target = serve.RunTarget(teacher_app(config), name=APP, route_prefix=route or "/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
     _wait_until_running(config.limits.start_s)
-    return TeacherEndpoint(f"http://{host}:{port}{route}/v1", served_name(config.teacher.model), _head()["NodeID"])
+    # A head that offers no CPU could never take the clients that a loopback address binds to it.
+    node = _head()["NodeID"] if host in _LOOPBACK else None
+    return TeacherEndpoint(f"http://{host}:{port}{route}/v1", served_name(config.teacher.model), node)
 
 
 def stop_teacher() -> None:

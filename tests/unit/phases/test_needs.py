@@ -20,13 +20,16 @@ from orpo_ray.phases.needs import (
 
 
 def config(
-    resources: dict[str, Any] | None = None, teacher: dict[str, Any] | None = None, workers: int = 2
+    resources: dict[str, Any] | None = None,
+    teacher: dict[str, Any] | None = None,
+    workers: int = 2,
+    gpu_memory: float = 0.9,
 ) -> RunConfig:
     return parse_config(
         {
             "task": {"name": "arithmetic"},
             "teacher": teacher or {"model": "models/teacher"},
-            "student": {"model": "models/student"},
+            "student": {"model": "models/student", "engine": {"gpu_memory": gpu_memory}},
             "train": {"workers": workers},
             "resources": resources or {},
         }
@@ -47,7 +50,7 @@ def test_the_embedded_default_counted_by_hand() -> None:
 
 def test_gpus_and_half_cpus() -> None:
     resources = {"samplers": 4, "sampler_gpus": 1, "sampler_cpus": 0.5, "evaluator_gpus": 0.5, "trainer_gpus": 1}
-    needs = required_resources(config(resources, workers=4))
+    needs = required_resources(config(resources, workers=4, gpu_memory=0.5))
     assert needs["DISTILL"] == {"CPU": 4 * 0.5 + 1 + 4 + 1, "GPU": 4 + 0.5 + 4, "memory": 0}
     assert needs["SEED"]["GPU"] == 4 + 0.5
 

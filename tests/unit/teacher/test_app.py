@@ -30,7 +30,7 @@ def options(model: Path, *, teacher: dict[str, Any] | None = None, **resources: 
 def test_a_cpu_teacher_says_so_and_bounds_its_cache(model: Path) -> None:
     told = options(model, teacher={"engine": {"kv_cache_mib": 64, "max_model_len": 512}}, teacher_cpus=2, threads=3)
     assert told["accelerator_config"] == {"kind": "cpu"}
-    assert told["placement_group_config"] == {"bundles": [{"CPU": 2.0}]}
+    assert told["placement_group_config"] == {"bundles": [{"CPU": 2.0}], "strategy": "PACK"}
     engine = told["engine_kwargs"]
     assert engine["kv_cache_memory_bytes"] == 64 << 20
     assert "gpu_memory_utilization" not in engine
@@ -44,12 +44,28 @@ def test_a_cpu_teacher_says_so_and_bounds_its_cache(model: Path) -> None:
 def test_a_gpu_teacher_spreads_over_its_gpus_one_bundle_each(model: Path) -> None:
     told = options(model, teacher={"engine": {"tensor_parallel": 2, "gpu_memory": 0.7}}, teacher_cpus=4, teacher_gpus=2)
     assert told["accelerator_config"] == {"kind": "gpu"}
-    assert told["placement_group_config"] == {"bundles": [{"CPU": 2.0, "GPU": 1.0}] * 2}
+    assert told["placement_group_config"] == {"bundles": [{"CPU": 2.0, "GPU": 1.0}] * 2, "strategy": "PACK"}
     assert told["engine_kwargs"]["tensor_parallel_size"] == 2
     assert told["engine_kwargs"]["gpu_memory_utilization"] == 0.7
     assert "kv_cache_memory_bytes" not in told["engine_kwargs"]
     # Beside a placement group, num_gpus would ask for the GPUs a second time.
     assert "num_gpus" not in told["deployment_config"]["ray_actor_options"]
+
+
+def test_a_replica_stays_where_its_labels_and_strategy_put_it(model: Path) -> None:
+    told = options(
+        model,
+        teacher={"engine": {"tensor_parallel": 2}},
+        teacher_gpus=2,
+        teacher_strategy="STRICT_PACK",
+        teacher_labels={"orpo-ray.io/role": "teacher"},
+        teacher_accelerator="H100",
+    )
+    assert told["placement_group_config"]["strategy"] == "STRICT_PACK"
+    # One selector a bundle, as Serve checks.
+    selector = {"orpo-ray.io/role": "teacher", "ray.io/accelerator-type": "H100"}
+    assert told["deployment_config"]["placement_group_bundle_label_selector"] == [selector, selector]
+    assert "placement_group_bundle_label_selector" not in options(model)["deployment_config"]
 
 
 def test_replicas_scale_between_the_bounds_asked_for(model: Path) -> None:
