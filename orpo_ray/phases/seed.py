@@ -82,7 +82,9 @@ class Seed:
             prompts=context.layout.pairs / "positives",
             store=directory,
         )
-        done, traces, started = count - len(missing) * BLOCK_PROMPTS, 0, time.monotonic()
+        # The last block may be a short one.
+        to_do = sum(min(BLOCK_PROMPTS, count - block * BLOCK_PROMPTS) for block in missing)
+        done, traces, started = count - to_do, 0, time.monotonic()
         if missing:
             # Beside the samplers' engines, whose start leaves most of a machine idle, and not beside the trainers'.
             initial = Version(0, str(student), step=0, epoch=0)
@@ -104,7 +106,7 @@ class Seed:
             for row in _rows(sampled):
                 done, traces = done + row["prompts"], traces + row["traces"]
                 rate = traces / (time.monotonic() - started)
-                context.say("seed.progress", done=min(done, count), total=count, traces_per_s=rate)
+                context.say("seed.progress", done=done, total=count, traces_per_s=rate)
         return draft.finish(blocks, key, _made_from(context))
 
 

@@ -123,6 +123,8 @@ def test_the_pair_source_is_what_teacher_and_initial_student_wrote(finished: Fin
         ]
         assert prompt.negatives == [trace.token_ids for trace in initial[prompt.prompt_id] if trace.kept]
     assert finished.seed["negatives"] == sum(len(source[at].negatives) for at in range(PROMPTS))
+    progress = [facts for kind, facts in finished.context.live["said"] if kind == "seed.progress"]
+    assert [(facts["done"], facts["total"]) for facts in progress] == [(PROMPTS, PROMPTS)]
 
 
 def test_the_ledger_is_the_plan_each_row_once(finished: Finished) -> None:
