@@ -143,3 +143,33 @@ def show(
     from orpo_ray.cli.show import show_run
 
     show_run(run, storage, as_json=as_json, ledger=ledger)
+
+
+@app.command()
+def plan(
+    file: File,
+    set_: Set = None,
+    cluster: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The cluster: a list of `nodes:`, or KubeRay's manifests; this machine where left out.",
+            show_default=False,
+        ),
+    ] = None,
+    student_parameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="As 135M or 1.1B, where the student's files are not here.", show_default=False
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what a run will need, without a cluster.
+
+    Phases, actors and where they may go, tokens and disk to expect, and what does not fit (exit code 2).
+    """
+    from orpo_ray.cli.plan import show_plan
+    from orpo_ray.config import load_config
+
+    show_plan(load_config(file, set_ or ()), cluster, size=student_parameters, as_json=as_json)

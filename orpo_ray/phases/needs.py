@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orpo_ray.config import RunConfig
+from orpo_ray.config.place import Role
 from orpo_ray.errors import InputError
 
 GIB = 1 << 30
@@ -30,6 +31,7 @@ class Group:
     Attributes:
         cpus, gpus: of each, as Ray counts them.
         memory: bytes of each on the machine that it runs on; 0 where it is not known.
+        role: whose node labels in `resources` hold for it; None where any node will do.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Group:
     cpus: float
     gpus: float = 0.0
     memory: int = 0
+    role: Role | None = None
 
 
 def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Group]]:
@@ -47,17 +50,19 @@ def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Gr
     """
     resources, teacher = config.resources, config.teacher
 
-    def engine(name: str, count: int, cpus: float, gpus: float) -> Group:
-        return Group(name, count, cpus, gpus, 0 if gpus else _ENGINE_BYTES)
+    def engine(name: str, role: Role, count: int) -> Group:
+        cpus, gpus = getattr(resources, f"{role}_cpus"), getattr(resources, f"{role}_gpus")
+        return Group(name, count, cpus, gpus, 0 if gpus else _ENGINE_BYTES, role)
 
-    samplers = engine("sampler", resources.samplers, resources.sampler_cpus, resources.sampler_gpus)
-    evaluator = engine("evaluator", 1, resources.evaluator_cpus, resources.evaluator_gpus)
+    samplers = engine("sampler", "sampler", resources.samplers)
+    evaluator = engine("evaluator", "evaluator", 1)
     worker_bytes = 0 if resources.trainer_gpus else _WORKER_BYTES + _BYTES_A_PARAMETER * parameters
-    workers = Group("train worker", config.train.workers, resources.trainer_cpus, resources.trainer_gpus, worker_bytes)
+    cpus, gpus = resources.trainer_cpus, resources.trainer_gpus
+    workers = Group("train worker", config.train.workers, cpus, gpus, worker_bytes, "trainer")
     data = Group("data task", 1, 1.0)
     asking = [Group("client and judge of the teacher", 1, 0.6), data]
     if teacher.backend == "serve":
-        replicas = engine("teacher replica", teacher.serve.min_replicas, resources.teacher_cpus, resources.teacher_gpus)
+        replicas = engine("teacher replica", "teacher", teacher.serve.min_replicas)
         asking = [replicas, Group("ingress", 1, 0.1), *asking]
     return {
         "TEACH": asking,

@@ -123,10 +123,14 @@ def check_storage(config: RunConfig, layout: RunLayout) -> None:
         )
 
 
-def disk_bytes(config: RunConfig) -> int:
-    """About how much a run writes: checkpoints, published students that samplers may still read, and the export."""
-    parameters = count_parameters(config.student.model)
-    weights = sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
+def disk_bytes(config: RunConfig, parameters: int = 0, weights: int = 0) -> int:
+    """About how much a run writes: checkpoints, published students that samplers may still read, and the export.
+
+    Args:
+        parameters, weights: the student's parameters, and bytes of its weights; read from its files where 0.
+    """
+    parameters = parameters or count_parameters(config.student.model)
+    weights = weights or sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
     # One checkpoint more than are kept, while the next is written; a version in the making, one a step of staleness,
     # the newest, and the evaluator's.
     checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * parameters
