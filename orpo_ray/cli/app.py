@@ -1,6 +1,7 @@
 """`orpo-ray`: the commands and what each takes."""
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="About the configuration file.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(config_app, name="config")
+deploy_app = typer.Typer(help="A cluster for a run.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(deploy_app, name="deploy")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The run's YAML configuration.", show_default=False)]
 Set = Annotated[
@@ -173,3 +176,65 @@ def plan(
     from orpo_ray.config import load_config
 
     show_plan(load_config(file, set_ or ()), cluster, size=student_parameters, as_json=as_json)
+
+
+class Target(StrEnum):
+    """What manifests are for."""
+
+    KUBERAY = "kuberay"
+
+
+class Kind(StrEnum):
+    """Which of KubeRay's resources is written."""
+
+    JOB = "job"
+    CLUSTER = "cluster"
+    TEACHER = "teacher"
+
+
+@deploy_app.callback()
+def _deploy() -> None:
+    pass
+
+
+@deploy_app.command("render")
+def render(
+    file: File,
+    set_: Set = None,
+    to: Annotated[Target, typer.Option(help="What they are for.")] = Target.KUBERAY,
+    kind: Annotated[
+        Kind, typer.Option(help="A RayJob for the run, a RayCluster to submit to, or a RayService of the teacher.")
+    ] = Kind.JOB,
+    image: Annotated[
+        str | None,
+        typer.Option(help="The image of every pod; orpo-ray:cpu or orpo-ray:cuda where left out.", show_default=False),
+    ] = None,
+    namespace: Annotated[
+        str | None, typer.Option(help="Namespace; kubectl's own where left out.", show_default=False)
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Kueue's LocalQueue that admits the job; fixes the groups.", show_default=False)
+    ] = None,
+    autoscaling: Annotated[bool, typer.Option(help="Let pods come when they are asked for, and go.")] = True,
+    monitoring: Annotated[bool, typer.Option("--monitoring", help="With a PodMonitor for Prometheus.")] = False,
+    student_parameters: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE", help="As 135M or 1.1B, where the student's files are not here.", show_default=False
+        ),
+    ] = None,
+    gpus_a_pod: Annotated[int, typer.Option(metavar="N", min=1, help="GPUs of the cluster's nodes.")] = 8,
+) -> None:
+    """Print manifests for a run.
+
+    Groups of pods for teacher, samplers and trainers, sized from the configuration's `resources`, and what belongs
+    around them: configuration, volumes, network policy, disruption budgets.
+    """
+    from orpo_ray.cli.deploy import render_manifests
+    from orpo_ray.cli.plan import count
+    from orpo_ray.config import load_config
+    from orpo_ray.deploy.kuberay import RenderOptions
+
+    size = count(student_parameters) if student_parameters else 0
+    options = RenderOptions(kind.value, image, namespace, queue, autoscaling, monitoring, size, gpus_a_pod)
+    render_manifests(load_config(file, set_ or ()), options, file)
