@@ -45,3 +45,7 @@ class WaitTimeout(OrpoRayError):
 
 class StaleAttemptError(OrpoRayError):
     """A call came from an older start of the worker group, and was refused."""
+
+
+class EvaluatorLostError(OrpoRayError):
+    """The evaluator died more often than `limits.failures` allows."""

@@ -121,7 +121,12 @@ class LimitsConfig(Section):
     generate_s: float = option(1800, "One block's sampling.", unit="seconds", gt=0)
     collective_s: float = option(1800, "A collective of the train workers.", unit="seconds", gt=0)
     evaluate_s: float = option(3600, "The evaluator, once training is done.", unit="seconds", gt=0)
-    failures: int = option(3, "Restarts of the worker group after a fault before the run ends.", ge=0)
+    failures: int = option(
+        3,
+        "Restarts after a fault before the run ends: of the worker group from its last checkpoint, of a sampler in one "
+        "such attempt, of the evaluator.",
+        ge=0,
+    )
 
     @model_validator(mode="after")
     def _gate_waits_longest(self) -> "LimitsConfig":

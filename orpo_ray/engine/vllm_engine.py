@@ -1,6 +1,7 @@
 """The one wrapper round vLLM's AsyncLLM: start, seeded sampling, reload, stop."""
 
 import asyncio
+import math
 import os
 import uuid
 from collections.abc import Sequence
@@ -90,16 +91,31 @@ class Engine:
 
     @classmethod
     async def start(
-        cls, model: str, config: EngineConfig, *, threads: int | None = None, trust_remote_code: bool = False
+        cls,
+        model: str,
+        config: EngineConfig,
+        *,
+        threads: int | None = None,
+        trust_remote_code: bool = False,
+        start_s: float = 600,
     ) -> "Engine":
-        """Start an engine on the weights in directory `model`."""
+        """Start an engine on the weights in directory `model`.
+
+        Raises:
+            WaitTimeout: its process was not ready after `start_s` seconds.
+        """
         prepare_environment(threads)
+        # vLLM reads its limit when it is imported, so the first engine of a process sets it.
+        os.environ.setdefault("VLLM_ENGINE_READY_TIMEOUT_S", str(math.ceil(start_s)))
         from transformers import AutoTokenizer
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         arguments = engine_arguments(model, config, trust_remote_code=trust_remote_code)
-        llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, disable_log_stats=True))
+        try:
+            llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, disable_log_stats=True))
+        except TimeoutError:
+            raise WaitTimeout(f"limits.start_s: an engine on {model} was not ready within {start_s:g} s") from None
         return cls(llm, AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code))
 
     @property

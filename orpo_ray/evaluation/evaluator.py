@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig
+from orpo_ray.engine.student import end_with_dead_engine, start_student
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
-from orpo_ray.errors import WaitTimeout
+from orpo_ray.errors import OrpoRayError, WaitTimeout
 from orpo_ray.tasks import Row, Task, Verdict
 from orpo_ray.tasks.prompts import render_prompt
 from orpo_ray.weights import Version
-from orpo_ray.weights.board import EVALUATOR
-from orpo_ray.weights.published import check_published
+from orpo_ray.weights.published import IncompleteVersionError, check_published
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,48 @@ class Evaluator:
     def __init__(self, spec: EvaluatorSpec) -> None:
         self._spec = spec
         self._engine: Engine | None = None
-        self._loaded = spec.initial
+        self._loaded: str | None = None
         self._prompts: dict[str, list[tuple[Row, list[int]]]] = {}
-        self._best: tuple[int, int] | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._at, self._since = "idle", time.monotonic()
 
     async def follow(self, board: Any) -> int:
-        """Evaluate what the board hands out until training is finished; how many versions that were."""
+        """Evaluate what the board hands out until training is finished; how many versions that were.
+
+        Started again where its process died, it goes on: the board hands out what is not done, files tell what is.
+        """
         done = 0
         while (version := await board.next_evaluation.remote()) is not None:
-            await self.evaluate(version)
-            for number in self._may_go(version):
-                await board.release.remote(EVALUATOR, number)
-            done += 1
+            try:
+                await self.evaluate(version)
+                done += 1
+            except IncompleteVersionError:
+                # A new attempt has dropped the timeline that it belonged to, or will: samplers refuse it as well.
+                pass
+            await board.evaluated.remote(version, self._needed())
         return done
 
+    async def doing(self) -> str:
+        """What it is at, in words, for one who waits in vain."""
+        return f"it is {self._at} since {time.monotonic() - self._since:.0f} s"
+
     async def evaluate(self, version: Version) -> list[dict[str, Any]]:
-        """Accuracy of a version on every held-out split; evaluations that are on the storage are not repeated."""
-        async with self._one_at_a_time:
-            return [await self._evaluate(split, version) for split in self._spec.tasks]
+        """Accuracy of a version on every held-out split; evaluations that are on the storage are not repeated.
+
+        Raises:
+            IncompleteVersionError: the version is not whole, or its directory went while it was evaluated.
+        """
+        try:
+            async with self._one_at_a_time:
+                try:
+                    return [await self._evaluate(split, version) for split in self._spec.tasks]
+                finally:
+                    self._begin("idle")
+        except OrpoRayError:
+            raise
+        except Exception:
+            end_with_dead_engine(self._engine)
+            raise
 
     async def stop(self) -> None:
         """End the engine's processes."""
@@ -82,18 +105,34 @@ class Evaluator:
                 return found
         await self._load(version)
         answered = await self._answer(split, version)
+        self._check(version)  # an attempt that has begun meanwhile drops what it does not go on from
         write_json(file, answered)
         return answered
 
     async def _load(self, version: Version) -> None:
+        self._begin(f"loading version {version.number} from {version.path}")
         engine = await self._started()
-        if version.path != self._loaded:
-            check_published(Path(version.path))
+        if version.path == self._loaded:
+            return
+        self._check(version)
+        self._loaded = None  # a reload that fails leaves neither
+        try:
             await engine.reload(version.path, str(version.number), self._spec.config.limits.reload_s)
-            self._loaded = version.path
+        except Exception:
+            self._check(version)  # it may have gone between the check and the load
+            raise
+        self._loaded = version.path
+
+    def _begin(self, what: str) -> None:
+        self._at, self._since = what, time.monotonic()
+
+    def _check(self, version: Version) -> None:
+        if version.number:  # the initial student was not published by us
+            check_published(Path(version.path))
 
     async def _answer(self, split: str, version: Version) -> dict[str, Any]:
         config, started = self._spec.config, time.monotonic()
+        self._begin(f"answering the {split} split with version {version.number}")
         prompts = await asyncio.to_thread(self._split_prompts, split)
         engine = await self._started()
         draw = Draw(k=1, temperature=config.eval.temperature, max_tokens=config.eval_max_tokens, seed=config.seed)
@@ -153,25 +192,19 @@ class Evaluator:
 
     async def _started(self) -> Engine:
         if self._engine is None:
-            config = self._spec.config
-            self._engine = await Engine.start(
-                self._spec.initial,
-                config.student.engine,
-                threads=config.resources.threads,
-                trust_remote_code=config.student.trust_remote_code,
-            )
+            self._engine = await start_student(self._spec.config, self._spec.initial)
+            self._loaded = self._spec.initial
         return self._engine
 
-    def _may_go(self, version: Version) -> list[int]:
-        """Versions whose weights are not needed any more: all but the best on validation so far."""
+    def _needed(self) -> list[str]:
+        """Directories whose weights are needed once they are evaluated: the best on validation so far, if any."""
         if self._spec.config.export.select == "last":
-            return [version.number]
-        file = evaluation_file(self._spec.output, version.epoch or 0, "validation")
-        correct = int(json.loads(file.read_text())["correct"])
-        if self._best is not None and correct <= self._best[0]:
-            return [version.number]
-        former, self._best = self._best, (correct, version.number)
-        return [former[1]] if former is not None else []
+            return []
+        files = sorted(self._spec.output.glob("epoch-*-validation.json"))
+        found = [json.loads(file.read_text()) for file in files]
+        trained = [evaluation for evaluation in found if evaluation["epoch"] > 0]
+        # Of equals the earliest, as EXPORT chooses.
+        return [max(trained, key=lambda item: (item["correct"], -item["epoch"]))["path"]] if trained else []
 
 
 def evaluation_file(directory: Path, epoch: int, split: str) -> Path:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError
 
 from orpo_ray.config import Geometry
 from orpo_ray.config.layout import RunLayout
+from orpo_ray.errors import WaitTimeout
 from orpo_ray.sampling.journal import Journal
-from orpo_ray.training.checkpoint import drop_later_checkpoints, newest_checkpoint, resumable_versions
+from orpo_ray.training.checkpoint import Checkpoint, drop_later_checkpoints, resumable_versions, whole_checkpoints
 from orpo_ray.training.ledger import drop_uncommitted
 from orpo_ray.weights import Version
 from orpo_ray.weights.board import AttemptStart
@@ -24,27 +26,26 @@ class Attempt:
     Attributes:
         current: the newest version of the committed lineage.
         older: versions before it that are still there.
+        passed_over: why newer checkpoints were not gone on from, a sentence each.
     """
 
     start: AttemptStart
     current: Version
     older: list[Version]
+    passed_over: list[str]
 
 
-def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board: Any) -> Attempt:
+def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board: Any, start_s: float = 600) -> Attempt:
     """Find where to go on from, drop the dead timeline, and tell the board.
 
-    Dropped are: checkpoints that are not whole, versions published after the one that is gone on from, ledger and
+    Gone on from is the newest checkpoint that is whole and whose version is. Dropped are: all other checkpoints after it,
+    versions published after the one that is gone on from, ledger and
     metrics lines of later steps, evaluations of them, and journal blocks that a dropped version sampled. What is left
     is the committed lineage.
     """
-    checkpoint = newest_checkpoint(layout.checkpoints)
+    checkpoint, current, passed_over = _where_to_go_on(layout.checkpoints, initial)
     step = checkpoint.step if checkpoint else 0
     drop_later_checkpoints(layout.checkpoints, step)
-    current = initial
-    if checkpoint is not None and checkpoint.version > 0:
-        check_published(Path(checkpoint.version_path))
-        current = _version(Path(checkpoint.version_path))
     drop_newer(layout.weights, current.number)
     Journal(layout.journal, geometry.global_batch).drop_dead_timeline(step, current.number)
     drop_uncommitted(layout.ledger, step)
@@ -52,10 +53,31 @@ def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board
     _drop_later_evaluations(layout.evaluations, step)
     start = AttemptStart(_next_number(layout), step, str(checkpoint.path) if checkpoint else None)
     older = [version for version in _on_storage(layout.weights) if version.number < current.number]
-    ray.get(board.start_attempt.remote(start, current, older))
+    _answered(board.start_attempt.remote(start, current, older), start_s)
     # A board of a new driver knows of no checkpoint: what this one would resume with again must not go.
-    ray.get(board.pin.remote(start.number, resumable_versions(layout.checkpoints)))
-    return Attempt(start, current, older)
+    _answered(board.pin.remote(start.number, resumable_versions(layout.checkpoints)), start_s)
+    return Attempt(start, current, older, passed_over)
+
+
+def _where_to_go_on(checkpoints: Path, initial: Version) -> tuple[Checkpoint | None, Version, list[str]]:
+    """The checkpoint, its version, and why newer ones will not do; None and the initial student where none will."""
+    passed_over: list[str] = []
+    for checkpoint in whole_checkpoints(checkpoints):
+        if checkpoint.version == 0:
+            return checkpoint, initial, passed_over
+        try:
+            return checkpoint, _version(Path(checkpoint.version_path)), passed_over
+        except IncompleteVersionError as error:
+            passed_over.append(f"checkpoint {checkpoint.path.name} is passed over: its version is not whole ({error})")
+    return None, initial, passed_over
+
+
+def _answered(call: Any, limit_s: float) -> None:
+    """Wait for the board, which Ray may be starting again."""
+    try:
+        ray.get(call, timeout=limit_s)
+    except GetTimeoutError:
+        raise WaitTimeout(f"limits.start_s: the weight board did not answer within {limit_s:g} s") from None
 
 
 def _next_number(layout: RunLayout) -> int:

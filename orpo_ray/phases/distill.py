@@ -11,11 +11,10 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from orpo_ray.config import Geometry
 from orpo_ray.config.fingerprint import fingerprint, what_matters
-from orpo_ray.errors import OrpoRayError
 from orpo_ray.pairs import PairSource
 from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.evaluator_actor import running_evaluator
+from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
 from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
@@ -26,6 +25,7 @@ from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.worker import DATASET, WorkerSpec, train_worker
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import WeightBoard
+from orpo_ray.weights.published import IncompleteVersionError, check_published
 
 log = logging.getLogger(__name__)
 
@@ -44,36 +44,35 @@ class Distill:
         geometry = context.config.geometry(len(PairSource(context.layout.pairs)))
         initial = Version(0, str(student_directory(context.config)), step=0, epoch=0)
         gate = StalenessGate(geometry, context.config.policy.max_staleness)
-        board: Any = ray.remote(num_cpus=0)(WeightBoard).remote(initial, gate)
-        evaluator = running_evaluator(context)
+        # Where it dies Ray starts an empty one in its place. It refuses calls of the attempt that it knows nothing of,
+        # which ends that attempt; the next one fills it from the storage.
+        board: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(WeightBoard).remote(initial, gate)
+        begin(context, "following", running_evaluator(context).follow.remote(board))
         with MetricsTail(context, geometry):
-            self._train(context, geometry, initial, board, evaluator)
+            self._train(context, geometry, initial, board)
         ray.get(board.finish.remote())
         return _summary(context, geometry)
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
-        """Whether the last checkpoint is on the storage."""
+        """Whether the last checkpoint is on the storage, and the student that it ends with."""
         checkpoint = newest_checkpoint(context.layout.checkpoints)
-        return checkpoint is not None and checkpoint.step == result["steps"]
+        return checkpoint is not None and checkpoint.step == result["steps"] and _is_whole(checkpoint.version_path)
 
-    def _train(self, context: RunContext, geometry: Geometry, initial: Version, board: Any, evaluator: Any) -> None:
+    def _train(self, context: RunContext, geometry: Geometry, initial: Version, board: Any) -> None:
         failures = 0
         while True:
-            attempt = begin_attempt(context.layout, geometry, initial, board)
-            if "following" not in context.live:
-                # Epochs of earlier starts whose evaluation was cut off, and the initial student, come first.
-                waiting = [initial, *(v for v in [*attempt.older, attempt.current] if v.epoch)]
-                ray.get(board.queue_evaluations.remote(waiting))
-                context.live["following"] = evaluator.follow.remote(board)
-            if attempt.start.step >= geometry.steps:
-                return
-            if attempt.start.step:
-                context.say("note", text=f"going on from step {attempt.start.step} of {geometry.steps}")
             try:
+                attempt = begin_attempt(context.layout, geometry, initial, board, context.config.limits.start_s)
+                for reason in attempt.passed_over:
+                    context.say("note", text=reason)
+                if attempt.start.step >= geometry.steps:
+                    return
+                if attempt.start.step:
+                    context.say("note", text=f"going on from step {attempt.start.step} of {geometry.steps}")
                 self._attempt(context, geometry, attempt, initial, board)
+                # No sampler has loaded the last version.
+                check_published(Path(newest_weights(context)))
                 return
-            except OrpoRayError:
-                raise
             except Exception as error:
                 failures += 1
                 decision = decide(error, failures, context.config.limits.failures)
@@ -142,6 +141,13 @@ def _summary(context: RunContext, geometry: Geometry) -> dict[str, Any]:
         "loss_last": lines[-1]["loss"] if lines else None,
         "weights": newest_weights(context),
     }
+
+
+def _is_whole(version: str) -> bool:
+    try:
+        return bool(check_published(Path(version)))
+    except IncompleteVersionError:
+        return False
 
 
 def newest_weights(context: RunContext) -> str:

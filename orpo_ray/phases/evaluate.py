@@ -9,12 +9,12 @@ import ray
 from ray.exceptions import GetTimeoutError
 
 from orpo_ray.config.fingerprint import fingerprint
-from orpo_ray.errors import WaitTimeout
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.evaluator_actor import running_evaluator, start_evaluator
+from orpo_ray.phases.evaluator_actor import running_evaluator, start_evaluator, wait_for
+from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
 from orpo_ray.weights import Version
-from orpo_ray.weights.published import check_published
+from orpo_ray.weights.published import IncompleteVersionError, check_published
 
 
 class Evaluate:
@@ -29,23 +29,36 @@ class Evaluate:
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Accuracy before, after every epoch and at the end."""
-        following = context.live.pop("following", None)
-        evaluator = running_evaluator(context)
-        limit = context.config.limits.evaluate_s
         try:
-            if following is not None:
-                ray.get(following, timeout=limit)
-            # A start that found DISTILL finished has no evaluator that followed it: what is missing is made up for.
-            for version in self._versions(context):
-                ray.get(evaluator.evaluate.remote(version), timeout=limit)
-        except GetTimeoutError:
-            raise WaitTimeout(f"limits.evaluate_s: the evaluator was not done {limit:g} s after training") from None
+            self._finish(context)
         finally:
-            _end(context.live.pop("evaluator"))
+            evaluator = context.live.pop("evaluator", None)
+            if evaluator is not None:
+                _end(evaluator)
         evaluations = [_short(file) for file in sorted(context.layout.evaluations.glob("epoch-*.json"))]
         for evaluation in evaluations:
             context.say("evaluate.done", **{name: evaluation[name] for name in ("epoch", "split", "correct", "total")})
         return {"evaluations": evaluations}
+
+    def _finish(self, context: RunContext) -> None:
+        """Wait for the evaluator that followed DISTILL, and make up for what is missing, through faults."""
+        failures, limit = 0, context.config.limits.failures
+        following = context.live.pop("following", None)
+        while True:
+            try:
+                if following is not None:
+                    wait_for(context, running_evaluator(context), following)
+                # A start that found DISTILL finished has no evaluator that followed it.
+                for version in self._versions(context):
+                    evaluator = running_evaluator(context)
+                    wait_for(context, evaluator, evaluator.evaluate.remote(version))
+                return
+            except Exception as error:
+                failures, following = failures + 1, None
+                decision = decide(error, failures, limit, what="the evaluator", then="it is asked again")
+                if not decision.retry:
+                    raise decision.error from error
+                context.say("note", text=decision.reason)
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
         """Whether the evaluation files are on the storage."""
@@ -55,7 +68,11 @@ class Evaluate:
         """The initial student, and every published end of an epoch that is still on the storage."""
         versions = [Version(0, str(student_directory(context.config)), step=0, epoch=0)]
         for directory in sorted(context.layout.weights.glob("v*")):
-            facts = check_published(directory)
+            try:
+                facts = check_published(directory)
+            except IncompleteVersionError as error:
+                context.say("note", text=f"not evaluated, unless it was before: {error}")
+                continue
             if facts["epoch"] is not None:
                 versions.append(Version(facts["number"], str(directory), facts["step"], facts["epoch"]))
         return versions
@@ -67,7 +84,7 @@ def evaluate_model(context: RunContext, model: Path) -> list[dict[str, Any]]:
         evaluator = start_evaluator(context, model=model, output=Path(output))
         try:
             version = Version(0, str(model), step=0, epoch=0)
-            results: list[dict[str, Any]] = ray.get(evaluator.evaluate.remote(version))
+            results: list[dict[str, Any]] = wait_for(context, evaluator, evaluator.evaluate.remote(version))
             return results
         finally:
             _end(evaluator)

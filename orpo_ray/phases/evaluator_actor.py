@@ -1,14 +1,24 @@
-"""The run's one evaluator: started by the first phase that has work for it, kept to the end."""
+"""The run's one evaluator: started by the first phase that has work for it, kept to the end, through faults.
 
+Ray starts it again where its process or its engine's died, up to `limits.failures` times, and gives it its unfinished
+calls once more: they are idempotent, since what is evaluated is a file.
+"""
+
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import GetTimeoutError, RayActorError
 
+from orpo_ray.errors import EvaluatorLostError, WaitTimeout
 from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.retry import last_line, our_error
 from orpo_ray.phases.student import student_directory
 from orpo_ray.tasks.split_of import has_validation, split_of
+
+_ANSWER_S = 10.0
 
 
 def running_evaluator(context: RunContext) -> Any:
@@ -16,6 +26,54 @@ def running_evaluator(context: RunContext) -> Any:
     if "evaluator" not in context.live:
         context.live["evaluator"] = start_evaluator(context)
     return context.live["evaluator"]
+
+
+def begin(context: RunContext, name: str, work: Any) -> None:
+    """Keep the reference of a call of the evaluator under `name`; a call that fails is said at once.
+
+    Training goes on without it; EVALUATE, which waits for its work, makes up for it or ends the run.
+    """
+
+    def look(done: Future[Any]) -> None:
+        error = done.exception()
+        if error is not None and "evaluator" in context.live:
+            context.say("note", text=f"{what_happened(context, error)}; training goes on, EVALUATE comes back to it")
+
+    context.live[name] = work
+    work.future().add_done_callback(look)
+
+
+def what_happened(context: RunContext, error: BaseException) -> str:
+    """Why a call of the evaluator failed, in one line."""
+    if isinstance(error, RayActorError):
+        limit = context.config.limits.failures
+        return f"the evaluator died more often than limits.failures ({limit}) allows; the last time: {last_line(error)}"
+    return f"the evaluator failed: {our_error(error) or last_line(error)}"
+
+
+def wait_for(context: RunContext, evaluator: Any, work: Any) -> Any:
+    """What a call of the evaluator returns.
+
+    Raises:
+        WaitTimeout: it was not done within `limits.evaluate_s`; says what the evaluator is at.
+        EvaluatorLostError: it died more often than `limits.failures` allows.
+    """
+    limit = context.config.limits.evaluate_s
+    try:
+        return ray.get(work, timeout=limit)
+    except GetTimeoutError:
+        raise WaitTimeout(
+            f"limits.evaluate_s: the evaluator was not done within {limit:g} s; {_what_it_does(evaluator)}"
+        ) from None
+    except RayActorError as error:
+        raise EvaluatorLostError(f"{what_happened(context, error)}; what it has evaluated is kept") from None
+
+
+def _what_it_does(evaluator: Any) -> str:
+    try:
+        return str(ray.get(evaluator.doing.remote(), timeout=_ANSWER_S))
+    except (GetTimeoutError, RayActorError):
+        return f"nor did it say within {_ANSWER_S:g} s what it is at"
 
 
 def start_evaluator(context: RunContext, *, model: Path | None = None, output: Path | None = None) -> Any:
@@ -36,6 +94,8 @@ def start_evaluator(context: RunContext, *, model: Path | None = None, output: P
         output=output or context.layout.evaluations,
     )
     actor = ray.remote(Evaluator).options(
+        max_restarts=config.limits.failures,
+        max_task_retries=config.limits.failures,
         num_cpus=resources.evaluator_cpus,
         num_gpus=resources.evaluator_gpus,
         label_selector=resources.node_labels("evaluator") or None,

@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 
 from orpo_ray.errors import OrpoRayError, StaleAttemptError
+from orpo_ray.weights.published import IncompleteVersionError
 
 # Where an exception keeps the one behind it: Python's own two, RayTaskError's, and ControllerError's of Ray Train.
 _WRAPS = ("__cause__", "__context__", "cause", "controller_failure")
+
+# Errors of ours that another attempt does away with: a call that came late, a version that was spoilt.
+_PASSING = (StaleAttemptError, IncompleteVersionError)
 
 _RAYS_ADVICE = "Failed to apply UDF transform after"
 
@@ -24,20 +28,28 @@ class RetryDecision:
     error: OrpoRayError
 
 
-def decide(error: Exception, failures: int, limit: int) -> RetryDecision:
+def decide(
+    error: Exception,
+    failures: int,
+    limit: int,
+    *,
+    what: str = "the worker group",
+    then: str = "attempt {} starts from the last checkpoint",
+) -> RetryDecision:
     """Retry a fault of the cluster up to `limit` times; an error of our own (bad input, a broken verifier) never.
 
     Args:
         failures: faults of this run so far, this one included.
+        what: what failed, for the message; `then` says what the next try does, with its number.
     """
     ours = our_error(error)
-    if ours is not None and not isinstance(ours, StaleAttemptError):
+    if ours is not None and not isinstance(ours, _PASSING):
         return RetryDecision(False, str(ours), ours)
-    last = _last_line(error)
+    last = last_line(ours or error)
     if failures > limit:
-        text = f"the worker group failed {failures} times (limits.failures is {limit}); the last time: {last}"
+        text = f"{what} failed {failures} times (limits.failures is {limit}); the last time: {last}"
         return RetryDecision(False, text, OrpoRayError(text))
-    text = f"the worker group failed ({last}); attempt {failures + 1} starts from the last checkpoint"
+    text = f"{what} failed ({last}); {then.format(failures + 1)}"
     return RetryDecision(True, text, OrpoRayError(text))
 
 
@@ -69,6 +81,7 @@ def _plain(error: OrpoRayError) -> OrpoRayError:
     return plain
 
 
-def _last_line(error: BaseException) -> str:
+def last_line(error: BaseException) -> str:
+    """What an exception comes to: Ray's tell the cause last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import ray.data
-from ray.data import ActorPoolStrategy, Dataset
+from ray.data import ActorPoolStrategy
 
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.errors import DataError, InputError
 from orpo_ray.pairs import PairSource, SourcePrompt, write_pair_source
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.evaluator_actor import running_evaluator
-from orpo_ray.phases.retry import our_error
+from orpo_ray.phases.evaluator_actor import begin, running_evaluator
+from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
 from orpo_ray.tasks import Task
@@ -73,7 +73,6 @@ class Seed:
         config = context.config
         draft = TraceDraft(directory)
         blocks = -(-count // BLOCK_PROMPTS)
-        missing = sorted(set(range(blocks)) - draft.blocks())
         spec = InitialSpec(
             config=config,
             task=task,
@@ -82,45 +81,54 @@ class Seed:
             prompts=context.layout.pairs / "positives",
             store=directory,
         )
+        failures = 0
+        while missing := sorted(set(range(blocks)) - draft.blocks()):
+            if "before" not in context.live:
+                # Beside the samplers' engines, whose start leaves most of a machine idle, and not beside the trainers'.
+                initial = Version(0, str(student), step=0, epoch=0)
+                begin(context, "before", running_evaluator(context).evaluate.remote(initial))
+            try:
+                self._sample_blocks(context, spec, missing, count)
+            except Exception as error:
+                failures += 1
+                decision = decide(
+                    error,
+                    failures,
+                    config.limits.failures,
+                    what="sampling the initial student",
+                    then="what is missing is sampled again",
+                )
+                if not decision.retry:
+                    raise decision.error from None
+                context.say("note", text=decision.reason)
+        return draft.finish(blocks, key, _made_from(context))
+
+    def _sample_blocks(self, context: RunContext, spec: InitialSpec, missing: list[int], count: int) -> None:
         # The last block may be a short one.
         to_do = sum(min(BLOCK_PROMPTS, count - block * BLOCK_PROMPTS) for block in missing)
         done, traces, started = count - to_do, 0, time.monotonic()
-        if missing:
-            # Beside the samplers' engines, whose start leaves most of a machine idle, and not beside the trainers'.
-            initial = Version(0, str(student), step=0, epoch=0)
-            context.live["before"] = running_evaluator(context).evaluate.remote(initial)
-            resources = config.resources
-            sampled = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
-                InitialSampler,
-                fn_constructor_args=(spec,),
-                batch_size=1,
-                batch_format="pyarrow",
-                compute=ActorPoolStrategy(
-                    size=resources.samplers, max_tasks_in_flight_per_actor=resources.blocks_in_flight
-                ),
-                max_concurrency=resources.blocks_in_flight,
-                num_cpus=resources.sampler_cpus,
-                num_gpus=resources.sampler_gpus or None,
-                label_selector=resources.node_labels("sampler") or None,
-            )
-            for row in _rows(sampled):
-                done, traces = done + row["prompts"], traces + row["traces"]
-                rate = traces / (time.monotonic() - started)
-                context.say("seed.progress", done=done, total=count, traces_per_s=rate)
-        return draft.finish(blocks, key, _made_from(context))
-
-
-def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """The dataset's rows; an error of ours that an actor raised comes out as it was raised, a broken verifier's too."""
-    # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
-    dataset.context.raise_original_map_exception = True
-    try:
-        yield from dataset.iter_rows()
-    except Exception as error:
-        ours = our_error(error)
-        if ours is None:
-            raise
-        raise ours from None
+        resources, failures = context.config.resources, context.config.limits.failures
+        sampled = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
+            InitialSampler,
+            fn_constructor_args=(spec,),
+            batch_size=1,
+            batch_format="pyarrow",
+            compute=ActorPoolStrategy(
+                size=resources.samplers, max_tasks_in_flight_per_actor=resources.blocks_in_flight
+            ),
+            max_concurrency=resources.blocks_in_flight,
+            num_cpus=resources.sampler_cpus,
+            num_gpus=resources.sampler_gpus or None,
+            label_selector=resources.node_labels("sampler") or None,
+            max_restarts=failures,
+            max_task_retries=failures,
+        )
+        # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
+        sampled.context.raise_original_map_exception = True
+        for row in sampled.iter_rows():
+            done, traces = done + row["prompts"], traces + row["traces"]
+            rate = traces / (time.monotonic() - started)
+            context.say("seed.progress", done=done, total=count, traces_per_s=rate)
 
 
 def _check_some_wrong(student: str, counts: TraceCounts) -> None:

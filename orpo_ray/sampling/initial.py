@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from orpo_ray.config import RunConfig
+from orpo_ray.engine.student import end_with_dead_engine, start_student
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
+from orpo_ray.errors import OrpoRayError, WaitTimeout
 from orpo_ray.pairs import PairSource, SourcePrompt
 from orpo_ray.pairs.draw import draw
 from orpo_ray.sampling.judging import judge_traces
@@ -52,7 +54,13 @@ class InitialSampler:
 
     async def __call__(self, batch: pa.Table) -> AsyncIterator[pa.Table]:
         for block in batch.column("item").to_pylist():
-            prompts, traces = await self._block(block)
+            try:
+                prompts, traces = await self._block(block)
+            except OrpoRayError:
+                raise
+            except Exception:
+                end_with_dead_engine(self._engine)
+                raise
             yield pa.table({"block": [block], "prompts": [prompts], "traces": [traces]})
 
     async def _block(self, block: int) -> tuple[int, int]:
@@ -65,7 +73,15 @@ class InitialSampler:
             Draw(sampling.k, sampling.temperature, sampling.max_tokens, seed=seed, top_p=sampling.top_p)
             for seed in seeds
         ]
-        completions = await engine.sample_all([prompt.prompt for prompt in prompts], draws)
+        limit = self._spec.config.limits.generate_s
+        try:
+            async with asyncio.timeout(limit):
+                completions = await engine.sample_all([prompt.prompt for prompt in prompts], draws)
+        except TimeoutError:
+            raise WaitTimeout(
+                f"limits.generate_s: the initial student's traces of prompts {first} to {first + len(prompts) - 1} were "
+                f"not sampled within {limit:g} s"
+            ) from None
         traces = await asyncio.to_thread(
             lambda: [
                 trace
@@ -100,13 +116,7 @@ class InitialSampler:
     async def _started(self) -> Engine:
         async with self._starting:
             if self._engine is None:
-                config = self._spec.config
-                self._engine = await Engine.start(
-                    self._spec.initial,
-                    config.student.engine,
-                    threads=config.resources.threads,
-                    trust_remote_code=config.student.trust_remote_code,
-                )
+                self._engine = await start_student(self._spec.config, self._spec.initial)
             return self._engine
 
 

@@ -7,7 +7,6 @@ judges them, and writes its groups to the journal before anybody trains on them.
 import asyncio
 import json
 import os
-import traceback
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import ray
 
 from orpo_ray.config import RunConfig
 from orpo_ray.engine.live import LiveEngine
-from orpo_ray.engine.vllm_engine import Draw, Engine
+from orpo_ray.engine.student import end_with_dead_engine, start_student
+from orpo_ray.engine.vllm_engine import Draw
 from orpo_ray.errors import OrpoRayError, WaitTimeout
 from orpo_ray.pairs import PairGroup, PairSource, Plan, PlanRow, SourcePrompt, build_group, match, to_table
 from orpo_ray.sampling.journal import Journal
@@ -69,10 +69,7 @@ class Sampler:
         except OrpoRayError:
             raise
         except Exception:
-            # A plain raise is retried for ever on an actor whose engine is dead (ray #59522); a new actor is not.
-            if self._live is not None and self._live.engine.dead:
-                traceback.print_exc()
-                os._exit(1)
+            end_with_dead_engine(self._live.engine if self._live is not None else None)
             raise
 
     async def _block(self, indices: list[int]) -> pa.Table:
@@ -85,7 +82,7 @@ class Sampler:
         try:
             sampled, number = await self._sample([row for row in rows if row.policy == "live"], version)
         finally:
-            await self._board.release.remote(self._reader, version.number)
+            await self._board.release.remote(self._reader, version.path)
         table = await asyncio.to_thread(self._groups, rows, sampled, number)
         await asyncio.to_thread(self._journal.append, indices[0], table, number)
         return table
@@ -164,14 +161,8 @@ class Sampler:
         """The engine, started by the first block that needs it: an off-policy run never pays for one."""
         async with self._starting:
             if self._live is None:
-                config = self._spec.config
-                engine = await Engine.start(
-                    self._spec.initial,
-                    config.student.engine,
-                    threads=config.resources.threads,
-                    trust_remote_code=config.student.trust_remote_code,
-                )
-                self._live = LiveEngine(engine, version=0, reload_s=config.limits.reload_s)
+                engine = await start_student(self._spec.config, self._spec.initial)
+                self._live = LiveEngine(engine, version=0, reload_s=self._spec.config.limits.reload_s)
             return self._live
 
 

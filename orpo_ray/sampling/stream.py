@@ -48,6 +48,9 @@ def pair_stream(spec: SamplerSpec, board: Any, geometry: Geometry, first_row: in
         num_cpus=resources.sampler_cpus,
         num_gpus=resources.sampler_gpus or None,
         label_selector=resources.node_labels("sampler") or None,
+        # Ray Data's own way is without end, as for an engine that dies of the same block each time.
+        max_restarts=config.limits.failures,
+        max_task_retries=config.limits.failures,
     )
     # Else Ray Data wraps what a sampler raises, and pickling then loses the error of ours inside.
     groups.context.raise_original_map_exception = True

@@ -68,14 +68,31 @@ def load_checkpoint(engine: Any, checkpoint: Path, *, rank: int) -> None:
     torch.set_rng_state(torch.load(checkpoint / f"rng-rank-{rank}.pt"))
 
 
+def whole_checkpoints(directory: Path) -> Iterator[Checkpoint]:
+    """The checkpoints that are whole, newest first."""
+    for path in _committed(directory):
+        try:
+            facts = check_published(path)
+        except IncompleteVersionError:
+            continue
+        yield Checkpoint(
+            path=path,
+            step=facts["step"],
+            version=facts["version"],
+            version_path=facts["version_path"],
+            version_step=facts["version_step"],
+            world_size=facts["world_size"],
+        )
+
+
 def newest_checkpoint(directory: Path) -> Checkpoint | None:
     """The newest checkpoint that is whole; one that is not is passed over for the one before."""
-    return next(_whole(directory), None)
+    return next(whole_checkpoints(directory), None)
 
 
 def resumable_versions(directory: Path) -> set[int]:
     """The versions that the whole checkpoints would resume with."""
-    return {checkpoint.version for checkpoint in _whole(directory)}
+    return {checkpoint.version for checkpoint in whole_checkpoints(directory)}
 
 
 def prune_checkpoints(directory: Path, keep: int) -> set[int]:
@@ -95,22 +112,6 @@ def drop_later_checkpoints(directory: Path, step: int) -> None:
 def _committed(directory: Path) -> list[Path]:
     """Directories of checkpoints that were committed, newest first."""
     return sorted((path for path in directory.glob("step-*") if path.suffix != ".partial"), key=_step, reverse=True)
-
-
-def _whole(directory: Path) -> Iterator[Checkpoint]:
-    for path in _committed(directory):
-        try:
-            facts = check_published(path)
-        except IncompleteVersionError:
-            continue
-        yield Checkpoint(
-            path=path,
-            step=facts["step"],
-            version=facts["version"],
-            version_path=facts["version_path"],
-            version_step=facts["version_step"],
-            world_size=facts["world_size"],
-        )
 
 
 def _step(path: Path) -> int:

@@ -6,6 +6,7 @@ what is to be evaluated (`next_evaluation`). It holds counters and paths, never 
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from orpo_ray.errors import StaleAttemptError, WaitTimeout
@@ -35,20 +36,25 @@ class WeightBoard:
 
     def __init__(self, initial: Version, gate: StalenessGate) -> None:
         self._gate = gate
-        self._shelf = Shelf(initial)
+        self._initial = initial
+        self._shelf = Shelf(initial, lasting=frozenset([EVALUATOR]))
         self._start: AttemptStart | None = None
         self._changed = asyncio.Condition()
         self._to_evaluate: deque[Version] = deque()
         self._finished = False
 
     async def start_attempt(self, start: AttemptStart, current: Version, older: list[Version]) -> None:
-        """A worker group starts: what is newer than its checkpoint is forgotten, older callers are refused."""
+        """A worker group starts: what is newer than its checkpoint is forgotten, older callers are refused.
+
+        Every end of an epoch that is still on the storage is handed to the evaluator once more: it finds what it has
+        done, and an epoch whose evaluation was cut off, here or in an earlier start of the driver, is made up for.
+        """
         async with self._changed:
             self._shelf.start_attempt(start.number, current, older)
             self._start = start
-            self._to_evaluate = deque(version for version in self._to_evaluate if version.step <= start.step)
-            for version in self._to_evaluate:
-                self._shelf.hold(EVALUATOR, version.number)
+            ends = [version for version in (self._initial, *older, current) if version.epoch is not None]
+            self._to_evaluate = deque(dict.fromkeys(ends))
+            self._hold_for_evaluator(self._shelf.held_by(EVALUATOR))
             self._changed.notify_all()
 
     async def attempt(self) -> AttemptStart:
@@ -70,7 +76,7 @@ class WeightBoard:
                     self._shelf.check(attempt)
                     newest = self._shelf.newest
                     if self._gate.admits(last_row, newest.number):
-                        self._shelf.hold(reader, newest.number)
+                        self._shelf.hold(reader, newest.path)
                         return newest
                     await self._changed.wait()
         except TimeoutError:
@@ -81,9 +87,9 @@ class WeightBoard:
                 "trainer has published no newer one"
             ) from None
 
-    async def release(self, reader: str, number: int) -> None:
-        """`reader` has loaded version `number`, or is done with it."""
-        self._shelf.release(reader, number)
+    async def release(self, reader: str, path: str) -> None:
+        """`reader` has done with the version in directory `path`."""
+        self._shelf.release(reader, path)
 
     async def drop_reader(self, reader: str) -> None:
         """A reader is dead: its holds end."""
@@ -95,26 +101,34 @@ class WeightBoard:
             self._shelf.publish(attempt, version)
             if version.epoch is not None:
                 self._to_evaluate.append(version)
-                self._shelf.hold(EVALUATOR, version.number)
+                self._shelf.hold(EVALUATOR, version.path)
             self._changed.notify_all()
             return [gone.path for gone in self._shelf.take_removable()]
 
     async def next_evaluation(self) -> Version | None:
-        """Wait for the next version to evaluate; None once training is finished and nothing is left."""
+        """Wait for the next version to evaluate; None once training is finished and nothing is left.
+
+        It stays the next one until `evaluated` is called with it, so that one which dies over it is given it again.
+        """
         async with self._changed:
             while not self._to_evaluate:
                 if self._finished:
                     return None
                 await self._changed.wait()
-            return self._to_evaluate.popleft()
+            return self._to_evaluate[0]
 
-    async def queue_evaluations(self, versions: list[Version]) -> None:
-        """Versions of earlier starts that were published but not evaluated."""
-        async with self._changed:
-            for version in versions:
-                self._to_evaluate.append(version)
-                self._shelf.hold(EVALUATOR, version.number)
-            self._changed.notify_all()
+    async def evaluated(self, version: Version, keep: Sequence[str]) -> None:
+        """`version` is done with. Of all that was, only the directories `keep` are needed on.
+
+        Nothing happens to a version of a dead timeline, whose place in the queue is gone already.
+        """
+        if version in self._to_evaluate:
+            self._to_evaluate.remove(version)
+        self._hold_for_evaluator(self._shelf.held_by(EVALUATOR) & set(keep))
+
+    def _hold_for_evaluator(self, kept: Set[str]) -> None:
+        """The evaluator holds what waits for it, and what it keeps."""
+        self._shelf.hold_only(EVALUATOR, kept | {version.path for version in self._to_evaluate})
 
     async def pin(self, attempt: int, numbers: set[int]) -> None:
         """Versions that kept checkpoints would resume with."""

@@ -1,6 +1,6 @@
 """The shelf of published versions: which is newest, who is reading which, and which may go. Pure logic, no I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 from orpo_ray.errors import StaleAttemptError
@@ -25,12 +25,19 @@ class Version:
 
 @dataclass
 class Shelf:
-    """Published versions of one run. Every call names its attempt, and calls of older attempts are refused."""
+    """Published versions of one run. Every call names its attempt, and calls of older attempts are refused.
+
+    A hold is on a version's directory: the next attempt publishes the same numbers again, but each in another.
+
+    Attributes:
+        lasting: readers that live through attempts, as the evaluator; all others end with theirs.
+    """
 
     initial: Version
     attempt: int = 0
+    lasting: frozenset[str] = frozenset()
     _versions: dict[int, Version] = field(default_factory=dict)
-    _holds: dict[tuple[str, int], int] = field(default_factory=dict)
+    _holds: dict[tuple[str, str], int] = field(default_factory=dict)
     _retired: dict[int, Version] = field(default_factory=dict)
     _pinned: set[int] = field(default_factory=set)
 
@@ -42,7 +49,7 @@ class Shelf:
         return self._versions[max(self._versions)]
 
     def start_attempt(self, attempt: int, current: Version, older: Sequence[Version] = ()) -> None:
-        """Begin `attempt` from `current`: newer versions belong to a dead timeline, and older readers are gone.
+        """Begin `attempt` from `current`: newer versions belong to a dead timeline, and their readers are gone.
 
         Args:
             older: versions before `current` that are still on the storage; they go once nobody needs them.
@@ -52,7 +59,12 @@ class Shelf:
         self.attempt = attempt
         self._versions = {current.number: current}
         self._retired = {version.number: version for version in older}
-        self._holds = {}
+        there = {version.path for version in (current, *older)}
+        self._holds = {
+            (reader, path): count
+            for (reader, path), count in self._holds.items()
+            if reader in self.lasting and path in there
+        }
 
     def check(self, attempt: int) -> None:
         """Refuse a call of an older start of the worker group.
@@ -74,18 +86,27 @@ class Shelf:
             self._retired[number] = self._versions.pop(number)
         self._versions[version.number] = version
 
-    def hold(self, reader: str, number: int) -> None:
-        """`reader` reads version `number` until it calls release."""
-        key = (reader, number)
+    def hold(self, reader: str, path: str) -> None:
+        """`reader` reads the version in directory `path` until it calls release, once for each hold."""
+        key = (reader, path)
         self._holds[key] = self._holds.get(key, 0) + 1
 
-    def release(self, reader: str, number: int) -> None:
-        key = (reader, number)
+    def release(self, reader: str, path: str) -> None:
+        key = (reader, path)
         left = self._holds.get(key, 0) - 1
         if left > 0:
             self._holds[key] = left
         else:
             self._holds.pop(key, None)
+
+    def hold_only(self, reader: str, paths: Set[str]) -> None:
+        """`reader` reads the versions in `paths`, once each, and no others."""
+        self.drop_reader(reader)
+        self._holds |= {(reader, path): 1 for path in paths}
+
+    def held_by(self, reader: str) -> set[str]:
+        """Directories that `reader` reads."""
+        return {path for holder, path in self._holds if holder == reader}
 
     def drop_reader(self, reader: str) -> None:
         """A reader is dead: its holds end."""
@@ -98,8 +119,12 @@ class Shelf:
 
     def take_removable(self) -> list[Version]:
         """Versions that are neither newest, pinned, nor read, nor the initial student: given out once, for deletion."""
-        needed = {number for _, number in self._holds} | self._pinned
-        free = [version for number, version in self._retired.items() if number not in needed]
+        read = {path for _, path in self._holds}
+        free = [
+            version
+            for number, version in self._retired.items()
+            if number not in self._pinned and version.path not in read
+        ]
         for version in free:
             del self._retired[version.number]
         return [version for version in free if version.number != self.initial.number]

@@ -6,6 +6,7 @@ For tests of the stream, the gate, the journal and faults, where what is sampled
 import asyncio
 import json
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any
 
 from orpo_ray.engine.live import LiveEngine
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
+from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec
 from orpo_ray.pairs import SourcePrompt, write_pair_source
 from orpo_ray.pairs.draw import draw as random_bits
-from orpo_ray.sampling.initial import InitialSampler
+from orpo_ray.sampling.initial import InitialSampler, InitialSpec
 from orpo_ray.sampling.sampler import Sampler, SamplerSpec
 
 END = 2
@@ -129,3 +131,73 @@ def write_sums(directory: Path, count: int) -> list[str]:
         ],
     )
     return [f"{a}+{b}" for a, b in sums]
+
+
+@dataclass(frozen=True)
+class Deaths:
+    """Which lives of an actor on a fake engine end in its first call.
+
+    Attributes:
+        calls: a file that each call appends its pid to.
+        lives: how many lives end.
+        engine: the engine's process dies, and the actor with it; else the actor itself.
+    """
+
+    calls: Path
+    lives: int
+    engine: bool = False
+
+
+class MortalEngine(AlwaysWrongEngine):
+    """Answers 99 to everything, once it is in a life that lasts."""
+
+    def __init__(self, deaths: Deaths) -> None:
+        self._deaths = deaths
+        self.dead = False
+
+    async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
+        record_call(self._deaths.calls, pid=os.getpid())
+        if len({call["pid"] for call in read_calls(self._deaths.calls)}) <= self._deaths.lives:
+            if not self._deaths.engine:
+                os.kill(os.getpid(), signal.SIGKILL)
+            self.dead = True
+            raise RuntimeError("EngineCore encountered an issue")
+        return await super().sample_all(prompts, draws)
+
+    async def reload(self, directory: str, label: str, timeout_s: float) -> None: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class MortalInitialSpec(InitialSpec):
+    deaths: Deaths = Deaths(Path("unset"), 0)
+
+
+class MortalInitialSampler(InitialSampler):
+    """SEED's sampler as it is, on an engine that dies."""
+
+    _spec: MortalInitialSpec
+
+    async def _started(self) -> Engine:
+        if self._engine is None:
+            fake: Any = MortalEngine(self._spec.deaths)
+            self._engine = fake
+        return self._engine
+
+
+@dataclass(frozen=True)
+class MortalEvaluatorSpec(EvaluatorSpec):
+    deaths: Deaths = Deaths(Path("unset"), 0)
+
+
+class MortalEvaluator(Evaluator):
+    """The evaluator as it is, on an engine that dies."""
+
+    _spec: MortalEvaluatorSpec
+
+    async def _started(self) -> Engine:
+        if self._engine is None:
+            fake: Any = MortalEngine(self._spec.deaths)
+            self._engine, self._loaded = fake, self._spec.initial
+        return self._engine

@@ -5,6 +5,7 @@ The board is the real one, called without Ray.
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from orpo_ray.sampling.journal import Journal
 from orpo_ray.training.ledger import LedgerWriter, read_ledger
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import WeightBoard
-from orpo_ray.weights.published import IncompleteVersionError, publish_directory, version_directory
+from orpo_ray.weights.published import publish_directory, remove_versions, version_directory
 
 # Two steps an epoch of 8 rows each; a version after each step.
 GEOMETRY = Geometry(global_batch=8, ranks=2, block_rows=4, prompts=16, epochs=3, refresh_steps=1)
@@ -31,6 +32,10 @@ class LocalBoard:
     """`board.method.remote(…)` without Ray: calls the WeightBoard and gives its answer."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """As Ray does where its process died."""
         self._board = WeightBoard(INITIAL, StalenessGate(GEOMETRY, max_staleness=0))
 
     def __getattr__(self, method: str) -> Any:
@@ -49,7 +54,7 @@ def board() -> LocalBoard:
 
 @pytest.fixture
 def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalBoard], Attempt]:
-    monkeypatch.setattr("orpo_ray.phases.attempt.ray.get", lambda answer: answer)
+    monkeypatch.setattr("orpo_ray.phases.attempt.ray.get", lambda answer, timeout: answer)
     run = RunLayout(tmp_path, "run")
     run.run.mkdir()
     return lambda board: begin_attempt(run, GEOMETRY, INITIAL, board)
@@ -184,9 +189,82 @@ def test_versions_that_kept_checkpoints_need_stay(begin: Any, layout: RunLayout,
     assert gone == ["v3"]
 
 
-def test_a_version_that_is_gone_is_said_and_not_trained_without(
+def test_a_checkpoint_whose_version_is_spoilt_is_passed_over_for_the_one_before(
     begin: Any, layout: RunLayout, board: LocalBoard
 ) -> None:
-    checkpoint(layout, 2)
-    with pytest.raises(IncompleteVersionError, match="v000002-a001"):
-        begin(board)
+    died_in_step_4(layout)
+    (layout.weights / "v000002-a001" / "model.safetensors").write_text("wei")
+    attempt = begin(board)
+    assert (attempt.start.step, attempt.current.number) == (1, 1)
+    assert len(attempt.passed_over) == 1
+    assert re.fullmatch(
+        r"checkpoint step-000002 is passed over: its version is not whole "
+        r"\(.*/v000002-a001/model.safetensors: 3 bytes, the manifest says 7\)",
+        attempt.passed_over[0],
+    )
+    assert [path.name for path in layout.checkpoints.iterdir()] == ["step-000001"]
+    assert [path.name for path in layout.weights.iterdir()] == ["v000001-a001"]
+
+
+def test_without_any_whole_version_it_begins_at_the_beginning(begin: Any, layout: RunLayout, board: LocalBoard) -> None:
+    for step in (1, 2):
+        train(layout, step)
+        checkpoint(layout, step)
+    attempt = begin(board)
+    assert (attempt.start.step, attempt.start.checkpoint, attempt.current) == (0, None, INITIAL)
+    assert len(attempt.passed_over) == 2
+    assert list(layout.checkpoints.iterdir()) == []
+    assert list(read_ledger(layout.ledger)) == []
+
+
+def test_the_evaluator_is_handed_every_end_of_an_epoch_that_is_left(
+    begin: Any, layout: RunLayout, board: LocalBoard
+) -> None:
+    died_in_step_4(layout)
+    begin(board)
+    assert evaluate_all(board) == [("initial", 0), (str(layout.weights / "v000002-a001"), 1)]
+
+
+def test_a_board_that_died_is_filled_again_by_the_next_attempt(
+    begin: Any, layout: RunLayout, board: LocalBoard
+) -> None:
+    """An empty board in its place refuses the attempt that it knows nothing of."""
+    died_in_step_4(layout)
+    begin(board)
+    board.restart()
+    with pytest.raises(StaleAttemptError, match="attempt 1 came while attempt 0 runs"):
+        board.admit.remote(1, "sampler", 16, 1)
+    attempt = begin(board)
+    assert (attempt.start.number, attempt.start.step) == (2, 2)
+    assert board.newest.remote() == attempt.current
+    assert evaluate_all(board) == [("initial", 0), (str(layout.weights / "v000002-a001"), 1)]
+
+
+def test_what_the_evaluator_reads_stays_over_attempts(begin: Any, layout: RunLayout, board: LocalBoard) -> None:
+    """Version 2 is evaluated while the attempt that published it dies, and the next one goes beyond it."""
+    died_in_step_4(layout)
+    attempt = begin(board)
+    board.pin.remote(attempt.start.number, set())
+    gone = board.publish.remote(1, Version(3, "v3", 3))
+    assert gone == [str(layout.weights / "v000001-a001")]
+    remove_versions(gone)
+    begin(board)
+    board.pin.remote(2, set())
+    assert board.publish.remote(2, Version(3, "v3-a002", 3)) == []
+    read, best = Version(2, str(layout.weights / "v000002-a001"), step=2, epoch=1), Version(4, "v4-a002", 4, epoch=2)
+    assert board.publish.remote(2, best) == ["v3-a002"]
+    board.evaluated.remote(read, [read.path])
+    assert board.publish.remote(2, Version(5, "v5-a002", 5)) == [], "the best so far, and one that waits"
+    board.evaluated.remote(best, [best.path])
+    assert sorted(board.publish.remote(2, Version(6, "v6-a002", 6))) == [read.path, "v5-a002"]
+
+
+def evaluate_all(board: LocalBoard) -> list[tuple[str, int | None]]:
+    """What the board hands to the evaluator until training is finished; each is handed out until it is done."""
+    board.finish.remote()
+    handed: list[tuple[str, int | None]] = []
+    while (version := board.next_evaluation.remote()) is not None:
+        assert board.next_evaluation.remote() == version
+        handed.append((version.path, version.epoch))
+        board.evaluated.remote(version, [])
+    return handed
