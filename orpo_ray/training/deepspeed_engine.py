@@ -12,6 +12,7 @@ from orpo_ray.config.training import TrainConfig
 from orpo_ray.errors import OrpoRayError
 from orpo_ray.training.batching import TokenGroup
 from orpo_ray.training.deepspeed_config import deepspeed_config, lr_scale
+from orpo_ray.training.extensions import build_comm_operator
 from orpo_ray.training.model import OrpoModel, load_student
 from orpo_ray.training.objective import Orpo
 
@@ -29,6 +30,7 @@ def start(config: RunConfig, initial: str) -> Any:
         os.environ["DS_ACCELERATOR"] = "cpu"
     import deepspeed
 
+    build_comm_operator(config.limits.start_s)
     student = load_student(initial)
     if config.train.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})

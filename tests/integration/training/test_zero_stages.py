@@ -12,6 +12,7 @@ from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaFo
 from orpo_ray.training import stats
 from orpo_ray.training.batching import FILLER, TokenGroup
 from orpo_ray.training.deepspeed_config import deepspeed_config
+from orpo_ray.training.extensions import build_comm_operator
 from orpo_ray.training.model import OrpoModel
 
 
@@ -90,6 +91,7 @@ def run_rank(rank: int, directory: str, port: int) -> None:
     torch.set_num_threads(1)
     import deepspeed
 
+    build_comm_operator(limit_s=200)
     deepspeed.init_distributed("gloo")
     found = {case: run_case(deepspeed, case, rank) for case in CASES}
     if rank == 0:
