@@ -36,9 +36,10 @@ class Step(Enum):
     NOTHING = "nothing"
 
 
-def origin(root: Path, accelerator: str) -> "dict[str, str]":
+def origin(root: Path, accelerator: str, tests: bool = True) -> "dict[str, str]":
     """What an environment is made from: a change of one of these makes it out of date."""
     return {
+        "tests": "with" if tests else "without",
         "root": str(root),
         "python": f"{platform.python_version()} {sys.implementation.name}",
         "accelerator": accelerator,
@@ -59,7 +60,7 @@ def next_step(wanted: "dict[str, str]", noted: "dict[str, str] | None", has_pyth
         return Step.PACKAGES
     if any(noted.get(key) != wanted[key] for key in ("root", "python", "accelerator")):
         return Step.CREATE
-    if noted.get("lock") != wanted["lock"]:
+    if noted.get("lock") != wanted["lock"] or noted.get("tests", "with") != wanted.get("tests", "with"):
         return Step.PACKAGES
     return Step.PROJECT if noted.get("project") != wanted["project"] else Step.NOTHING
 
@@ -78,9 +79,17 @@ def pins(lock: str) -> "list[str]":
     return [line for line in lock.splitlines() if line and not line.startswith("#")]
 
 
-def install_packages(accelerator: str, torch_index: str) -> None:
+def runtime_pins(lines: "list[str]", test_only: str) -> "list[str]":
+    """The pins of a lock without those that only the tests need, which `test_only` names one a line."""
+    left_out = set(pins(test_only))
+    return [line for line in lines if line.split("=")[0] not in left_out]
+
+
+def install_packages(accelerator: str, torch_index: str, tests: bool = True) -> None:
     """Bring every package to its pinned version, fetching nothing that is not in the lock."""
     lines = pins((ROOT / "requirements" / f"{accelerator}.lock").read_text())
+    if not tests:
+        lines = runtime_pins(lines, (ROOT / "requirements" / "test-only.txt").read_text())
     # Two packages come as source. They are built with the lock's own setuptools, and before torch is there, since
     # DeepSpeed's build looks into an installed torch.
     _pip(*(line for line in lines if line.startswith("setuptools==")))
@@ -125,11 +134,12 @@ def main() -> None:
     parser.add_argument("--accelerator", choices=("cpu", "cuda"), help="default: what .venv was made for, else cpu")
     parser.add_argument("--torch-index", default=TORCH_INDEX, help="where torch's CPU build comes from if pip lacks it")
     parser.add_argument("--packages-only", action="store_true", help="leave this project out: a layer of an image")
+    parser.add_argument("--without-tests", action="store_true", help="leave out what only the tests need: an image")
     arguments = parser.parse_args()
 
     noted = read_note(NOTE)
     accelerator = arguments.accelerator or (noted or {}).get("accelerator", "cpu")
-    wanted = origin(ROOT, accelerator)
+    wanted = origin(ROOT, accelerator, not arguments.without_tests)
     step = next_step(wanted, noted, (VENV / "bin" / "python").exists())
     if step is Step.NOTHING:
         return
@@ -144,7 +154,7 @@ def main() -> None:
     if step is Step.CREATE:
         venv.create(VENV, clear=True, symlinks=True, with_pip=True)
     if step is not Step.PROJECT:
-        install_packages(accelerator, arguments.torch_index)
+        install_packages(accelerator, arguments.torch_index, not arguments.without_tests)
     if arguments.packages_only:
         wanted["project"] = ""  # the next call installs it
     else:

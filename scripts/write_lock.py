@@ -1,5 +1,7 @@
 """Write requirements/cpu.lock or requirements/cuda.lock: every package of the environment at one version.
 
+For the CPU also requirements/test-only.txt: the names of what only the tests need, which an image leaves out.
+
 `make lock` runs this in `.venv`. pip resolves `pyproject.toml` from scratch (`pip install --dry-run --report`, nothing is
 installed); the lock is what can be reached from the direct dependencies in that resolution, so a package that only came
 along for one we leave out goes too.
@@ -34,6 +36,10 @@ EXACT: dict[str, dict[str, str]] = {"cpu": {}, "cuda": {"torch": "torch===2.13.0
 HEADER = """\
 # Every package of the {accelerator} environment, for Linux on x86_64. Made by `make lock`; do not edit.
 # Install with `make setup{option}`, or with `pip install --no-deps -r` of this file.
+"""
+
+TEST_ONLY_HEADER = """\
+# Packages of the locks that only the tests need: an image is made without them. Made by `make lock`; do not edit.
 """
 
 Packages = dict[NormalizedName, dict[str, Any]]
@@ -73,6 +79,19 @@ def reachable(packages: Packages, roots: Iterable[Requirement], left_out: frozen
     return {name for name, _ in seen}
 
 
+def test_only(accelerator: str, packages: Packages) -> list[str]:
+    """Names that only the extra `test` leads to, sorted."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    kept = [
+        *project["dependencies"],
+        *(text for extra in EXTRAS[accelerator] if extra != "test" for text in extras[extra]),
+    ]
+    left_out = LEFT_OUT[accelerator]
+    every = reachable(packages, map(Requirement, direct_requirements(accelerator)), left_out)
+    return sorted(every - reachable(packages, map(Requirement, kept), left_out))
+
+
 def _requirements(metadata: dict[str, Any], extra: str) -> Iterator[Requirement]:
     for text in metadata.get("requires_dist", []):
         requirement = Requirement(text)
@@ -91,11 +110,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write requirements/ACCELERATOR.lock from pyproject.toml.")
     parser.add_argument("accelerator", choices=sorted(EXTRAS))
     accelerator = parser.parse_args().accelerator
-    lines = lock_lines(accelerator, resolve(accelerator))
+    packages = resolve(accelerator)
+    lines = lock_lines(accelerator, packages)
     option = "" if accelerator == "cpu" else f" ACCELERATOR={accelerator}"
     lock = ROOT / "requirements" / f"{accelerator}.lock"
     lock.write_text(HEADER.format(accelerator=accelerator, option=option) + "\n".join(lines) + "\n")
     print(f"{lock.relative_to(ROOT)}: {len(lines)} packages")
+    if accelerator == "cpu":
+        names = test_only(accelerator, packages)
+        (ROOT / "requirements" / "test-only.txt").write_text(TEST_ONLY_HEADER + "\n".join(names) + "\n")
 
 
 if __name__ == "__main__":

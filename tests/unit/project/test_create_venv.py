@@ -22,6 +22,8 @@ WANTED = {"root": "/a", "python": "3.11.7 cpython", "accelerator": "cpu", "lock"
         ({**WANTED, "lock": "9"}, Step.PACKAGES),
         ({**WANTED, "lock": "9", "project": "9"}, Step.PACKAGES),
         ({**WANTED, "project": "9"}, Step.PROJECT),
+        ({**WANTED, "tests": "with"}, Step.NOTHING),
+        ({**WANTED, "tests": "without"}, Step.PACKAGES),
     ],
 )
 def test_the_first_step_is_the_least_that_brings_it_up_to_date(noted: dict[str, str] | None, step: Step) -> None:
@@ -30,6 +32,11 @@ def test_the_first_step_is_the_least_that_brings_it_up_to_date(noted: dict[str, 
 
 def test_without_a_python_in_it_the_environment_is_made() -> None:
     assert next_step(WANTED, WANTED, has_python=False) is Step.CREATE
+
+
+def test_an_environment_without_tests_is_another() -> None:
+    assert next_step({**WANTED, "tests": "without"}, WANTED, has_python=True) is Step.PACKAGES
+    assert next_step({**WANTED, "tests": "without"}, {**WANTED, "tests": "without"}, has_python=True) is Step.NOTHING
 
 
 def _project(root: Path, lock: str) -> Path:
@@ -91,6 +98,12 @@ def test_source_packages_are_built_with_the_pinned_setuptools_and_before_torch(p
     create_venv.install_packages("cpu", "https://index.example")
     assert _installed(pip) == ["setuptools==78", "deepspeed==1 setuptools==78 zipp==3", "torch==2.13.0+cpu"]
     assert all("--no-deps" in call for call in (pip / "calls").read_text().splitlines())
+
+
+def test_an_image_leaves_out_what_only_the_tests_need(pip: Path) -> None:
+    (pip / "requirements" / "test-only.txt").write_text("# made by\nzipp\n")
+    create_venv.install_packages("cpu", "https://index.example", tests=False)
+    assert _installed(pip) == ["setuptools==78", "deepspeed==1 setuptools==78", "torch==2.13.0+cpu"]
 
 
 def test_torch_comes_from_pytorchs_index_where_pips_own_lacks_it(pip: Path) -> None:

