@@ -5,9 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig
-from orpo_ray.config.place import Strategy
-from orpo_ray.deploy.fit import Bundle, Demand, misfits
-from orpo_ray.deploy.shape import ClusterShape, NodeGroup
+from orpo_ray.phases.fit import Bundle, ClusterShape, Demand, NodeGroup, demands_of, misfits
 from orpo_ray.phases.needs import GIB, Group, count_parameters, groups_by_phase, logical_cpus
 from orpo_ray.phases.prepare import disk_bytes
 from orpo_ray.tasks.split_of import has_validation, split_of
@@ -126,24 +124,6 @@ def layout_of(config: RunConfig) -> str:
     if not (resources.sampler_gpus or resources.trainer_gpus):
         return "cpu"
     return "colocated" if 0 < resources.trainer_gpus < 1 and 0 < resources.sampler_gpus < 1 else "disaggregated"
-
-
-def demands_of(config: RunConfig, group: Group) -> list[Demand]:
-    """What Ray is asked for: a placement group for all train workers, one for each teacher replica, else one actor each."""
-    resources = config.resources
-    labels = resources.node_labels(group.role) if group.role else {}
-    one = Bundle(group.cpus, group.gpus, group.memory)
-    if group.role == "trainer":
-        return [Demand("train workers", (one,) * group.count, labels, resources.trainer_strategy)]
-    bundles: tuple[Bundle, ...] = (one,)
-    strategy: Strategy = "PACK"
-    if group.role == "teacher":
-        parts = config.teacher.engine.tensor_parallel if group.gpus else 1
-        bundles = (Bundle(group.cpus / parts, group.gpus / parts, group.memory // parts),) * parts
-        strategy = resources.teacher_strategy
-    if group.count == 1:
-        return [Demand(group.name, bundles, labels, strategy)]
-    return [Demand(f"{group.name} {n}", bundles, labels, strategy) for n in range(1, group.count + 1)]
 
 
 def amounts_of(config: RunConfig, parameters: int) -> Amounts | None:

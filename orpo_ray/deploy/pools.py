@@ -6,9 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from orpo_ray.config import RunConfig
 from orpo_ray.config.place import Role
-from orpo_ray.deploy.fit import misfits
-from orpo_ray.deploy.plan import demands_of, layout_of
-from orpo_ray.deploy.shape import ClusterShape, NodeGroup
+from orpo_ray.deploy.plan import layout_of
+from orpo_ray.phases.fit import ClusterShape, NodeGroup, demands_of, misfits
 from orpo_ray.phases.needs import GIB, count_parameters, groups_by_phase
 
 # The label by which `resources` chooses a group of pods where the configuration has no labels of its own.

@@ -1,8 +1,7 @@
-"""The shape of a cluster: nodes, and what each has. Read from a file, from KubeRay's manifests, or off this machine."""
+"""The shape of a cluster, read from a file, from KubeRay's manifests, or off this machine."""
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,11 @@ from pydantic import ValidationError
 
 from orpo_ray.config.section import Section, option
 from orpo_ray.errors import InputError
+from orpo_ray.phases.fit import ClusterShape, NodeGroup
 from orpo_ray.phases.needs import GIB, machine_memory
 
 _UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "": 1}
 GPU = "nvidia.com/gpu"
-
-
-@dataclass(frozen=True)
-class NodeGroup:
-    """Equal nodes.
-
-    Attributes:
-        gpus: of each node.
-        memory: bytes of each node; None where not known, and then not compared.
-        gpu_memory: bytes of each GPU; None where not known.
-        labels: Ray's labels of the nodes.
-    """
-
-    name: str
-    count: int
-    cpus: float
-    gpus: int = 0
-    memory: int | None = None
-    gpu_memory: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ClusterShape:
-    """All nodes of a cluster; an autoscaled group counts with the most nodes that it may have."""
-
-    name: str
-    groups: tuple[NodeGroup, ...]
 
 
 class _Nodes(Section):

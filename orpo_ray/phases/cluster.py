@@ -12,6 +12,7 @@ from typing import Any
 from orpo_ray.config import RunConfig
 from orpo_ray.errors import InputError
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.fit import ClusterShape, NodeGroup, check_places
 from orpo_ray.phases.needs import GIB, check_fits, count_parameters, logical_cpus, machine_memory
 from orpo_ray.phases.phase import Phase
 
@@ -82,7 +83,10 @@ def connect(config: RunConfig) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word to the controller
     _no_progress_bars()
-    check_fits(config, _offered(), parameters)
+    if not os.environ.get(AUTOSCALED):
+        there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        check_fits(config, {"CPU": there.get("CPU", 0.0), "GPU": there.get("GPU", 0.0)}, parameters)
+        check_places(config, _shape(ray.nodes()))  # type: ignore[no-untyped-call]
 
 
 def disconnect() -> None:
@@ -96,14 +100,20 @@ def disconnect() -> None:
     _end(started)
 
 
-def _offered() -> dict[str, float]:
-    """CPUs and GPUs of the cluster; nothing where an autoscaler brings what is asked, and may have no node up yet."""
-    import ray
-
-    if os.environ.get(AUTOSCALED):
-        return {}
-    there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return {kind: there.get(kind, 0.0) for kind in ("CPU", "GPU")}
+def _shape(nodes: list[dict[str, Any]]) -> ClusterShape:
+    """The cluster as Ray tells it; memory is not asked of Ray, so it is left out."""
+    alive = [node for node in nodes if node["Alive"]]
+    groups = (
+        NodeGroup(
+            node["NodeManagerAddress"],
+            1,
+            node["Resources"].get("CPU", 0.0),
+            int(node["Resources"].get("GPU", 0)),
+            labels=node.get("Labels", {}),
+        )
+        for node in alive
+    )
+    return ClusterShape("the cluster", tuple(groups))
 
 
 def _own_cluster(config: RunConfig) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orpo_ray.deploy.plan import demands_of
+from orpo_ray.phases.fit import demands_of
 from orpo_ray.phases.needs import groups_by_phase
 from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, ray_container
 from tests.unit.deploy.manifests import SOURCES, load, ray_resource, rendered

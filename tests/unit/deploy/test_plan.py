@@ -7,7 +7,7 @@ import pytest
 
 from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.deploy.plan import amounts_of, layout_of, make_plan, trainer_bytes
-from orpo_ray.deploy.shape import ClusterShape, NodeGroup
+from orpo_ray.phases.fit import ClusterShape, NodeGroup
 from tests.tiny.models import make_model
 
 GIB = 2**30

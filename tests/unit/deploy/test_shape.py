@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from orpo_ray.deploy.shape import NodeGroup, quantity, read_shape, this_machine
+from orpo_ray.deploy.shape import quantity, read_shape, this_machine
 from orpo_ray.errors import InputError
+from orpo_ray.phases.fit import NodeGroup
 
 GIB = 2**30
 

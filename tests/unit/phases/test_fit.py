@@ -1,14 +1,16 @@
 """Actors on nodes, laid out by hand."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.config.place import Strategy
-from orpo_ray.deploy.fit import Bundle, Demand, Misfit, matches, misfits
-from orpo_ray.deploy.shape import ClusterShape, NodeGroup
+from orpo_ray.errors import InputError
+from orpo_ray.phases.fit import Bundle, ClusterShape, Demand, Misfit, NodeGroup, check_places, matches, misfits
 
 GIB = 2**30
 
@@ -76,8 +78,38 @@ def test_labels_are_named_where_no_node_has_them() -> None:
     nodes = cluster(NodeGroup("a", 1, cpus=8, labels={"orpo-ray.io/role": "sampler"}))
     demand = Demand("teacher replica", (Bundle(1.0),), {"orpo-ray.io/role": "teacher"})
     assert misfits([demand], nodes) == [
-        Misfit("teacher replica", "no node of the cluster has the labels {orpo-ray.io/role: teacher}")
+        Misfit("teacher replica", "no node of the cluster has the labels {orpo-ray.io/role: teacher}", certain=True)
     ]
+
+
+def config(**resources: Any) -> RunConfig:
+    return parse_config(
+        {
+            "task": {"name": "arithmetic"},
+            "teacher": {"backend": "recorded", "path": "x.jsonl"},
+            "student": {"model": "models/student"},
+            "resources": resources,
+        }
+    )
+
+
+def test_a_run_whose_labels_no_node_has_is_refused_before_it_waits_for_ever() -> None:
+    nodes = cluster(NodeGroup("a", 1, cpus=8, labels={"orpo-ray.io/role": "sampler"}))
+    check_places(config(sampler_labels={"orpo-ray.io/role": "sampler"}), nodes)
+    with pytest.raises(InputError) as refused:
+        check_places(config(trainer_labels={"orpo-ray.io/role": "trainer"}), nodes)
+    assert str(refused.value) == (
+        "resources that find no place\n"
+        "  - DISTILL: train workers: no node of the cluster has the labels {orpo-ray.io/role: trainer}"
+    )
+
+
+def test_what_another_order_might_place_is_not_refused() -> None:
+    """Two samplers, the evaluator, two workers and a data task of one CPU each on two nodes of three: full, but not too full."""
+    check_places(config(samplers=2), cluster(NodeGroup("a", 2, cpus=3)))
+    check_places(config(samplers=2), cluster(NodeGroup("a", 1, cpus=3)))  # too few, which is counted elsewhere
+    with pytest.raises(InputError, match=r"train workers: no one node has 2 times 1 CPU, 1\.5 GiB, as"):
+        check_places(config(trainer_strategy="STRICT_PACK"), cluster(NodeGroup("a", 9, cpus=1)))
 
 
 def test_who_may_go_anywhere_leaves_room_to_who_may_not() -> None:

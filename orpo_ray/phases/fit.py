@@ -7,10 +7,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from orpo_ray.config import RunConfig
 from orpo_ray.config.place import Strategy
-from orpo_ray.deploy.shape import ClusterShape, NodeGroup
+from orpo_ray.errors import InputError
+from orpo_ray.phases.needs import Group, groups_by_phase
 
 _EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class NodeGroup:
+    """Equal nodes.
+
+    Attributes:
+        gpus: of each node.
+        memory: bytes of each node; None where not known, and then not compared.
+        gpu_memory: bytes of each GPU; None where not known.
+        labels: Ray's labels of the nodes.
+    """
+
+    name: str
+    count: int
+    cpus: float
+    gpus: int = 0
+    memory: int | None = None
+    gpu_memory: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ClusterShape:
+    """All nodes of a cluster; an autoscaled group counts with the most nodes that it may have."""
+
+    name: str
+    groups: tuple[NodeGroup, ...]
 
 
 @dataclass(frozen=True)
@@ -43,10 +73,12 @@ class Misfit:
 
     Attributes:
         reason: a sentence that says what there is too little of.
+        certain: it would find none if it were alone; else another order might have found one.
     """
 
     demand: str
     reason: str
+    certain: bool = False
 
 
 class _Node:
@@ -86,6 +118,24 @@ class _Node:
         self.cpus, self.memory, self.gpus = state[0], state[1], list(state[2])
 
 
+def demands_of(config: RunConfig, group: Group) -> list[Demand]:
+    """What Ray is asked for: a placement group for all train workers, one for each teacher replica, else one actor each."""
+    resources = config.resources
+    labels = resources.node_labels(group.role) if group.role else {}
+    one = Bundle(group.cpus, group.gpus, group.memory)
+    if group.role == "trainer":
+        return [Demand("train workers", (one,) * group.count, labels, resources.trainer_strategy)]
+    bundles: tuple[Bundle, ...] = (one,)
+    strategy: Strategy = "PACK"
+    if group.role == "teacher":
+        parts = config.teacher.engine.tensor_parallel if group.gpus else 1
+        bundles = (Bundle(group.cpus / parts, group.gpus / parts, group.memory // parts),) * parts
+        strategy = resources.teacher_strategy
+    if group.count == 1:
+        return [Demand(group.name, bundles, labels, strategy)]
+    return [Demand(f"{group.name} {n}", bundles, labels, strategy) for n in range(1, group.count + 1)]
+
+
 def misfits(demands: Sequence[Demand], cluster: ClusterShape) -> list[Misfit]:
     """Demands that find no place beside each other on `cluster`.
 
@@ -98,8 +148,26 @@ def misfits(demands: Sequence[Demand], cluster: ClusterShape) -> list[Misfit]:
     found: dict[int, Misfit] = {}
     for place in order:
         if not _placed(demands[place], allowed[place]):
-            found[place] = Misfit(demands[place].name, _reason(demands[place], allowed[place], cluster))
+            alone = _placed(demands[place], [_Node(node.group) for node in allowed[place]])
+            reason = _reason(demands[place], allowed[place], cluster)
+            found[place] = Misfit(demands[place].name, reason, certain=not alone)
     return [found[place] for place in sorted(found)]
+
+
+def check_places(config: RunConfig, cluster: ClusterShape) -> None:
+    """Refuse a run of which some actor would wait for ever, whatever else is there: no node has its labels, or its size.
+
+    Raises:
+        InputError: says which actor of which phase, and why.
+    """
+    lines = [
+        f"{phase}: {misfit.demand}: {misfit.reason}"
+        for phase, groups in groups_by_phase(config).items()
+        for misfit in misfits([demand for group in groups for demand in demands_of(config, group)], cluster)
+        if misfit.certain
+    ]
+    if lines:
+        raise InputError("resources that find no place\n" + "\n".join(f"  - {line}" for line in lines))
 
 
 def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
