@@ -40,6 +40,14 @@ def ray_container(group: Json) -> Json:
     return container
 
 
+def pods(resource: Json) -> list[Json]:
+    """Templates of all pods, the submitter's among them."""
+    templates = [group["template"] for _, group in groups(resource)]
+    if resource["kind"] == "RayJob":
+        templates.append(resource["spec"]["submitterPodTemplate"])
+    return templates
+
+
 def variables(container: Json) -> dict[str, Any]:
     return {variable["name"]: variable.get("value") for variable in container.get("env", [])}
 

@@ -110,7 +110,7 @@ def helm(action: str, values: Json) -> Any:
     """`render`: text by template; `lint`: messages; `refused`: why the values are refused. Skips without Helm's library."""
     if not (TOOLS / "python").exists():
         pytest.skip("Helm's library is not here; `make tools` installs it")
-    program = Path(__file__).with_name("helm_library.py")
+    program = Path(__file__).with_name("tool_helm.py")
     done = subprocess.run(
         [str(TOOLS / "python"), str(program), action, str(CHART), json.dumps(values)], capture_output=True, text=True
     )

@@ -8,19 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, ray_container
+from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, pods, ray_container
 from tests.unit.deploy.manifests import KUSTOMIZE, ROOT, SOURCES, load, ray_resource
 
 Json = dict[str, Any]
 GIB = 2**30
 each_source = pytest.mark.parametrize("source", SOURCES, ids="/".join)
-
-
-def pods(resource: Json) -> list[Json]:
-    templates = [group["template"] for _, group in groups(resource)]
-    if resource["kind"] == "RayJob":
-        templates.append(resource["spec"]["submitterPodTemplate"])
-    return templates
 
 
 def contexts(resource: Json) -> list[Json]:

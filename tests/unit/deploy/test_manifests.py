@@ -19,7 +19,7 @@ from orpo_ray.deploy.kuberay import IN_IMAGE, RAY_VERSION, RenderOptions, render
 from orpo_ray.deploy.plan import make_plan
 from orpo_ray.deploy.pods import AGENT, CONFIGURATION, DASHBOARD, GCS, METRICS, SERVE
 from orpo_ray.deploy.shape import read_shape
-from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, ray_container, variables
+from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, pods, ray_container, variables
 from tests.unit.deploy.manifests import (
     CHART,
     GPU_PARAMETERS,
@@ -353,13 +353,6 @@ def test_the_probes_path_is_open_to_who_has_no_token() -> None:
     from ray.dashboard.http_server_agent import PUBLIC_EXACT_PATHS
 
     assert "/api/healthz" in PUBLIC_EXACT_PATHS
-
-
-def pods(resource: Json) -> list[Json]:
-    templates = [group["template"] for _, group in groups(resource)]
-    if resource["kind"] == "RayJob":
-        templates.append(resource["spec"]["submitterPodTemplate"])
-    return templates
 
 
 # --- Kustomizations and their pieces ----------------------------------------------------------------------------------
