@@ -51,11 +51,12 @@ RENDERED: dict[str, tuple[str, list[str], RenderOptions]] = {
 # Values that the chart is tried with.
 VALUES: dict[str, Json] = {
     "job": {},
-    "cluster": {"kind": "cluster", "run": {"name": "orpo-ray"}},
-    "teacher": {"kind": "teacher", "run": {"name": "orpo-ray-teacher"}},
+    "cluster": {"kind": "cluster", "name": "orpo-ray"},
+    "teacher": {"kind": "teacher", "runFile": (KUSTOMIZE / "teacher" / "run.yaml").read_text()},
     "kueue": {"queue": "orpo-ray"},
     "monitored": {"monitoring": {"enabled": True}},
     "other volumes": {"storage": {"existingClaim": "mine"}, "models": {"storageClassName": "fast"}},
+    "file": {"runFile": (KUSTOMIZE / "base" / "run.yaml").read_text() + "limits: {failures: 7}\n"},
     "gpus": {
         "apiKeyEnv": "TEACHER_KEY",
         "groups": {"trainers": {"gpus": 4, "cpu": "16", "tolerations": [{"key": "spot", "operator": "Exists"}]}},

@@ -146,7 +146,8 @@ def test_helm_finds_nothing_to_say_about_the_chart() -> None:
 @pytest.mark.parametrize(
     ("values", "part"),
     [
-        ({"run": {"name": "Run 1"}}, "run.name: take lower-case letters"),
+        ({"run": {"name": "Run 1"}}, "take lower-case letters, digits and dashes"),
+        ({"runFile": "name: 1st"}, "take lower-case letters, digits and dashes"),
         ({"kind": "jobs"}, "value must be one of 'job', 'cluster', 'teacher'"),
         ({"groups": {"trainers": {"gpu": 1}}}, "additional properties 'gpu' not allowed"),
         ({"imgae": {}}, "additional properties 'imgae' not allowed"),
@@ -387,6 +388,14 @@ def test_a_bucket_is_mounted_by_a_class_that_renames_and_appends() -> None:
     claims = [document for (kind, _), document in documents.items() if kind == "PersistentVolumeClaim"]
     assert {claim["spec"]["storageClassName"] for claim in claims} == {"orpo-ray-s3"}
     assert documents["StorageClass", "orpo-ray-s3"]["provisioner"] == "csi.juicefs.com"
+
+
+def test_a_file_takes_the_place_of_the_demo_and_names_everything() -> None:
+    config = carried(templated("file"))
+    assert config is not None
+    assert config.limits.failures == 7
+    assert config == load_config(KUSTOMIZE / "base" / "run.yaml", ["limits.failures=7"])
+    assert ray_resource(templated("teacher"))["metadata"]["name"] == "orpo-ray-teacher"
 
 
 def test_gpus_and_further_keys_of_a_group_reach_its_pods() -> None:

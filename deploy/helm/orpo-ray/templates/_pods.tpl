@@ -1,9 +1,19 @@
+{{/* The run's configuration, as YAML: the file that was given, else the demo's. */}}
+{{- define "orpo-ray.run" -}}
+{{- if .Values.runFile -}}
+{{- .Values.runFile -}}
+{{- else -}}
+{{- toYaml .Values.run -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The pods' app.kubernetes.io/instance, and the name of everything: the run's. */}}
 {{- define "orpo-ray.name" -}}
-{{- if not (regexMatch "^[a-z]([a-z0-9-]{0,45}[a-z0-9])?$" .Values.run.name) }}
-{{- fail "run.name: take lower-case letters, digits and dashes, at most 47, beginning with a letter" }}
+{{- $name := .Values.name | default (include "orpo-ray.run" . | fromYaml).name | default "run" -}}
+{{- if not (regexMatch "^[a-z]([a-z0-9-]{0,45}[a-z0-9])?$" $name) }}
+{{- fail "name, or the run's own: take lower-case letters, digits and dashes, at most 47, beginning with a letter" }}
 {{- end -}}
-{{- .Values.run.name -}}
+{{- $name -}}
 {{- end -}}
 
 {{- define "orpo-ray.own" -}}
