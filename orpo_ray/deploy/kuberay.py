@@ -13,6 +13,7 @@ import orpo_ray
 from orpo_ray.config import RunConfig
 from orpo_ray.deploy.plan import amounts_of, make_plan
 from orpo_ray.deploy.pods import (
+    APP,
     CONFIGURATION,
     DASHBOARD,
     INSTANCE,
@@ -34,6 +35,8 @@ RAY_VERSION = "2.60.0"
 # Where the image holds the package (docker/Dockerfile).
 IN_IMAGE = Path("/opt/orpo-ray")
 _STORAGE = "/storage"
+# Runs of ours in the namespace, and whatever else carries the label.
+_TEACHERS_CLIENTS = ((APP, "orpo-ray"), ("orpo-ray.io/teacher-client", "true"))
 # KubeRay's own limit: a RayJob's name with six characters behind it names its RayCluster.
 _LONGEST_NAME = 47
 
@@ -195,8 +198,8 @@ def network_policy(name: str, *, served: bool = False) -> dict[str, Any]:
         {"from": [operator], "ports": [_tcp(DASHBOARD), *([_tcp(SERVE)] if served else [])]},
     ]
     if served:
-        client = {"podSelector": {"matchLabels": {"orpo-ray.io/teacher-client": "true"}}}
-        ingress.append({"from": [client], "ports": [_tcp(SERVE)]})
+        clients = [{"podSelector": {"matchLabels": {name: value}}} for name, value in _TEACHERS_CLIENTS]
+        ingress.append({"from": clients, "ports": [_tcp(SERVE)]})
     outside = {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}
     return {
         "apiVersion": "networking.k8s.io/v1",
@@ -208,6 +211,8 @@ def network_policy(name: str, *, served: bool = False) -> dict[str, Any]:
             "ingress": ingress,
             "egress": [
                 {"to": [own]},
+                # A teacher that is served beside, as `--kind teacher` makes it.
+                {"to": [{"podSelector": {"matchLabels": {APP: "orpo-ray"}}}], "ports": [_tcp(SERVE)]},
                 {"ports": [_tcp(53), {"protocol": "UDP", "port": 53}]},
                 # Hubs and APIs over TLS, and Kubernetes' own, which the autoscaler asks; never a cloud's metadata.
                 {"to": [outside], "ports": [_tcp(443), _tcp(6443)]},
