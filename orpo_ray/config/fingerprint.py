@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 from orpo_ray.config.run import RunConfig
+from orpo_ray.config.section import flatten
 
 # What may change between two starts of one run without changing what it computes.
-FREE_TO_CHANGE = ("name", "storage", "tracking", "resources", "limits")
+FREE_TO_CHANGE = ("name", "recipe", "storage", "tracking", "resources", "limits")
 FREE_FIELDS = (
     "teacher.concurrency",
     "teacher.request_timeout_s",
@@ -31,7 +32,7 @@ def fingerprint(*parts: Any) -> str:
 
 def what_matters(config: RunConfig) -> dict[str, Any]:
     """Every option that changes what a run computes, as flat `section.option` names."""
-    flat = _flatten(config.model_dump(mode="json", by_alias=True))
+    flat = flatten(config.model_dump(mode="json", by_alias=True))
     return {key: value for key, value in flat.items() if not _is_free(key)}
 
 
@@ -45,14 +46,3 @@ def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def _is_free(key: str) -> bool:
     return key.split(".")[0] in FREE_TO_CHANGE or any(key == free or key.startswith(free + ".") for free in FREE_FIELDS)
-
-
-def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        name = prefix + key
-        if isinstance(value, dict) and value:
-            flat.update(_flatten(value, name + "."))
-        else:
-            flat[name] = value
-    return flat

@@ -21,9 +21,27 @@ class SamplingConfig(Section):
     max_tokens: int = option(256, "Longest trace.", unit="tokens", ge=1)
 
 
-class NegativesConfig(Section):
-    """Which student traces count as wrong besides those with a wrong final answer."""
+class PositivesConfig(Section):
+    """Which right traces of a prompt are learned from."""
 
+    per_prompt: int | None = option(
+        None, "Most right teacher traces of a prompt that are learned from; all where not set.", unit="traces", ge=1
+    )
+    fallback: Literal["none", "gold"] = option(
+        "none",
+        "A prompt without a right teacher trace: left out and counted, or learned from the task row's own solution, "
+        "where the data holds one.",
+    )
+
+
+class NegativesConfig(Section):
+    """Where wrong traces come from, and which count as wrong besides those with a wrong final answer."""
+
+    source: Literal["student", "teacher", "none"] = option(
+        "student",
+        "Whose wrong traces are contrasted: the student's (the paper), the teacher's own (its ablation), or nobody's. "
+        "The objective `sft` needs none, whatever stands here.",
+    )
     unparsed: Literal["keep", "drop"] = option(
         "keep", "Traces that end by themselves without an answer that can be read: kept as negatives, or dropped."
     )
@@ -38,11 +56,30 @@ class PolicyConfig(Section):
     phi: float = option(
         0.5,
         "Probability that a prompt's negatives come from the latest student checkpoint rather than the initial student: "
-        "0 is off-policy, 1 on-policy.",
+        "0 is off-policy, 1 on-policy. With a schedule, φ of the first epoch.",
         unit="probability",
         ge=0,
         le=1,
     )
+    phi_schedule: Literal["constant", "linear", "cosine", "adaptive"] = option(
+        "constant",
+        "φ over the epochs: the same, on a line or half a cosine to phi_end, or raised and lowered by how diverse the "
+        "live negatives of the epochs before were.",
+    )
+    phi_end: float | None = option(None, "linear and cosine: φ of the last epoch.", unit="probability", ge=0, le=1)
+    phi_gain: float = option(
+        1.0, "adaptive: change of φ after an epoch, for each unit of diversity above or below the target.", ge=0
+    )
+    phi_target: float | None = option(
+        None,
+        "adaptive: the diversity at which φ stays: the share of further wrong traces of a prompt that are no "
+        "near-duplicates; the initial student's where not set.",
+        unit="share",
+        ge=0,
+        le=1,
+    )
+    phi_min: float = option(0.1, "adaptive: φ never falls below this.", unit="probability", ge=0, le=1)
+    phi_max: float = option(0.9, "adaptive: φ never rises above this.", unit="probability", ge=0, le=1)
     refresh: Literal["epoch"] | int = option(
         "epoch", "When a new student version is published to the samplers: every epoch, or every N optimizer steps."
     )

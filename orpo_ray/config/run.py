@@ -1,14 +1,16 @@
 """The whole configuration of one run, and the checks that span sections."""
 
 import re
+from typing import Any, Literal
 
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
 from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems
-from orpo_ray.config.method import NegativesConfig, PolicyConfig, SamplingConfig
+from orpo_ray.config.method import NegativesConfig, PolicyConfig, PositivesConfig, SamplingConfig
 from orpo_ray.config.models import EngineConfig, StudentConfig, TeacherConfig
 from orpo_ray.config.place import LimitsConfig, ResourcesConfig, StorageConfig, TaskConfig, TrackingConfig
-from orpo_ray.config.section import Section, option, required
+from orpo_ray.config.recipe import RecipeName, contradictions, with_recipe
+from orpo_ray.config.section import Section, flatten, option, required
 from orpo_ray.config.training import EvalConfig, ExportConfig, TrainConfig
 
 
@@ -19,11 +21,17 @@ class RunConfig(Section):
 
     name: str = option("run", "The run's name: the same name and storage go on where the last start stopped.")
     seed: int = option(0, "Seed of plan, sampling and data split.", ge=0, lt=2**31)
+    recipe: RecipeName | None = option(
+        None,
+        "One of the paper's recipes: a name for a set of the options below, which are filled in; what contradicts it is "
+        "refused.",
+    )
     task: TaskConfig = required("The task and its rows.")
     teacher: TeacherConfig = option(TeacherConfig(), "The black-box teacher.")
     student: StudentConfig = required("The student that is trained.")
     sampling: SamplingConfig = option(SamplingConfig(), "How traces are drawn.")
-    negatives: NegativesConfig = option(NegativesConfig(), "Which student traces count as wrong.")
+    positives: PositivesConfig = option(PositivesConfig(), "Which right traces are learned from.")
+    negatives: NegativesConfig = option(NegativesConfig(), "Where wrong traces come from, and which count.")
     policy: PolicyConfig = option(PolicyConfig(), "The mixed policy.")
     train: TrainConfig = option(TrainConfig.model_validate({}), "Optimisation.")
     eval: EvalConfig = option(EvalConfig(), "Held-out accuracy.")
@@ -39,6 +47,26 @@ class RunConfig(Section):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
             raise ValueError("a run's name is a directory's name: letters, digits, dot, dash and underscore")
         return name
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe_is_options(cls, data: Any) -> Any:
+        return with_recipe(data)
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is anything to train; else the initial student is evaluated, and that is all."""
+        return self.train.objective != "none"
+
+    @property
+    def negatives_source(self) -> Literal["student", "teacher", "none"]:
+        """Whose wrong traces are contrasted: nobody's where the objective contrasts nothing."""
+        return "none" if self.train.objective in ("sft", "none") else self.negatives.source
+
+    @property
+    def live_policy(self) -> PolicyConfig:
+        """The mixed policy as it is in truth: off-policy where the student is not asked for negatives."""
+        return self.policy if self.negatives_source == "student" else PolicyConfig(phi=0.0)
 
     @property
     def block_rows(self) -> int:
@@ -69,6 +97,8 @@ def cross_problems(config: RunConfig) -> list[str]:
     if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
         problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
     problems += _teacher_problems(config.teacher)
+    problems += contradictions(config.recipe, flatten(config.model_dump(mode="json", by_alias=True)))
+    problems += _policy_problems(config)
     problems += _gpu_problems(config)
     for field, engine in _engines(config):
         for name, tokens in (
@@ -87,6 +117,35 @@ def cross_problems(config: RunConfig) -> list[str]:
             )
     if config.export.select == "best" and config.task.validation_size == 0 and config.task.validation_path is None:
         problems.append("export.select: `best` needs a validation split; set task.validation_size or validation_path")
+    return problems
+
+
+def _policy_problems(config: RunConfig) -> list[str]:
+    policy, source = config.policy, config.negatives.source
+    problems = []
+    rising = policy.phi_schedule in ("linear", "cosine")
+    if rising and policy.phi_end is None:
+        problems.append(f"policy.phi_end: not set, but policy.phi_schedule `{policy.phi_schedule}` ends there")
+    if not rising and policy.phi_end is not None:
+        problems.append(
+            f"policy.phi_end: {policy.phi_end:g} means nothing with policy.phi_schedule `{policy.phi_schedule}`; take "
+            "linear or cosine, or leave it out"
+        )
+    if policy.phi_schedule == "adaptive" and not policy.phi_min <= policy.phi <= policy.phi_max:
+        problems.append(
+            f"policy.phi: {policy.phi:g} is not between policy.phi_min {policy.phi_min:g} and policy.phi_max "
+            f"{policy.phi_max:g}, where `adaptive` keeps it"
+        )
+    live = max(policy.phi, policy.phi_end or 0.0) if rising else policy.phi
+    if source != "student" and live > 0 and config.train.objective not in ("sft", "none"):
+        problems.append(
+            f"policy.phi: {live:g} asks for live negatives, which negatives.source `{source}` does not give; set it to 0"
+        )
+    if config.train.objective == "orpo" and source == "none":
+        problems.append(
+            "negatives.source: `none` leaves the objective `orpo` nothing to contrast; take student or teacher, or "
+            "train.objective sft"
+        )
     return problems
 
 

@@ -23,3 +23,15 @@ def required(sentence: str, *, unit: str | None = None, **checks: Any) -> Any:
 
 def _unit(unit: str | None) -> dict[str, Any]:
     return {"unit": unit} if unit else {}
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested sections as flat `section.option` names."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        name = prefix + key
+        if isinstance(value, dict) and value:
+            flat.update(flatten(value, name + "."))
+        else:
+            flat[name] = value
+    return flat

@@ -10,9 +10,21 @@ from orpo_ray.config.section import Section, option
 class TrainConfig(Section):
     """Optimisation."""
 
+    objective: Literal["orpo", "sft", "none"] = option(
+        "orpo",
+        "What is minimised: ORPO's loss; its SFT term alone, which needs no negatives; or nothing: the initial student is "
+        "evaluated, and that is all.",
+    )
     epochs: int = option(5, "Passes over the prompts.", unit="epochs", ge=1)
     lam: float = Field(
         1.0, alias="lambda", ge=0, description="Weight λ of the odds-ratio term; the paper takes 1.0, 0 is plain SFT."
+    )
+    lambda_warmup: float = option(
+        0.0,
+        "Share of the steps over which λ rises from 0 on a line; 0 begins with all of it.",
+        unit="share",
+        ge=0,
+        le=1,
     )
     pairs_per_prompt: int = option(
         4, "Most preference pairs made of one prompt's positives and negatives in an epoch.", unit="pairs", ge=1

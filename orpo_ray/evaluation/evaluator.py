@@ -162,6 +162,7 @@ class Evaluator:
             "mean_tokens": sum(len(item.token_ids) for item in completions) / len(completions),
             "seconds": round(time.monotonic() - started, 3),
             "path": version.path,
+            "right": [row.id for row, verdict in zip(rows, verdicts, strict=True) if verdict is Verdict.RIGHT],
             "samples": self._samples(task, rows, completions, verdicts),
         }
 

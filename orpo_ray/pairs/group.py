@@ -7,7 +7,8 @@ from typing import Literal
 import pyarrow as pa
 
 # Where a group's negatives came from: the coin may say live, but a student that makes no wrong trace falls back.
-Origin = Literal["live", "initial", "none"]
+# `teacher` stands in the initial student's place where negatives.source says so.
+Origin = Literal["live", "initial", "teacher", "none"]
 
 SCHEMA = pa.schema(
     [
@@ -24,8 +25,25 @@ SCHEMA = pa.schema(
         ("rejected_logp", pa.list_(pa.float32())),
         ("pair_chosen", pa.list_(pa.int32())),
         ("pair_rejected", pa.list_(pa.int32())),
+        ("sampled", pa.int32()),
+        ("sampled_tokens", pa.int32()),
+        ("wrong", pa.int32()),
+        ("distinct", pa.int32()),
     ]
 )
+
+
+@dataclass(frozen=True)
+class LiveCounts:
+    """What the live student made for one row: all its traces, their tokens, the wrong ones, and how many of those differ."""
+
+    sampled: int = 0
+    tokens: int = 0
+    wrong: int = 0
+    distinct: int = 0
+
+
+NOT_SAMPLED = LiveCounts()
 
 
 @dataclass(frozen=True)
@@ -41,6 +59,8 @@ class PairGroup:
         chosen, rejected: token ids of each trace that a pair uses, end token included where there is one.
         rejected_logp: the sampler's own mean log-probability of each rejected trace; NaN where it is not known.
         pair_chosen, pair_rejected: for each pair, indices into chosen and rejected; -1 where there is no negative.
+        sampled, sampled_tokens: what the live student made for this row, right traces included; 0 where it was not asked.
+        wrong, distinct: how many of those traces count as wrong, and how many of these the ROUGE-L filter kept.
     """
 
     index: int
@@ -56,6 +76,10 @@ class PairGroup:
     rejected_logp: list[float]
     pair_chosen: list[int]
     pair_rejected: list[int]
+    sampled: int = 0
+    sampled_tokens: int = 0
+    wrong: int = 0
+    distinct: int = 0
 
     @property
     def pairs(self) -> int:
@@ -76,6 +100,7 @@ def build_group(
     negatives: Sequence[list[int]],
     negatives_logp: Sequence[float],
     matched: Sequence[tuple[int, int]],
+    live: LiveCounts = NOT_SAMPLED,
 ) -> PairGroup:
     """A group that carries only the traces its pairs use, renumbered in the order of their first use."""
     chosen = list(dict.fromkeys(pair[0] for pair in matched))
@@ -94,6 +119,10 @@ def build_group(
         rejected_logp=[negatives_logp[place] for place in rejected],
         pair_chosen=[chosen.index(pair[0]) for pair in matched],
         pair_rejected=[rejected.index(pair[1]) if pair[1] >= 0 else -1 for pair in matched],
+        sampled=live.sampled,
+        sampled_tokens=live.tokens,
+        wrong=live.wrong,
+        distinct=live.distinct,
     )
 
 

@@ -4,7 +4,7 @@ A row is a function of (seed, epoch, prompt id), so the plan can be rebuilt from
 no memory. The stream's rows run over all epochs; each epoch is filled up to whole global batches with rows of weight 0.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -42,11 +42,12 @@ class Plan:
     """Every row of a run's stream, made when asked for.
 
     Attributes:
+        phi: φ of each epoch, from the first (`PhiRule`); an epoch past its end cannot be planned yet.
         prompt_id: the id of the prompt at a position of the pair source.
     """
 
     seed: int
-    phi: float
+    phi: Sequence[float]
     geometry: Geometry
     prompt_id: Callable[[int], str]
 
@@ -59,7 +60,7 @@ class Plan:
         position = permuted(place % prompts, prompts, draw(self.seed, "order", epoch))
         prompt_id = self.prompt_id(position)
         # A padding row costs no sampling: its gradient is zero whatever its negatives are.
-        live = real and uniform(self.seed, "coin", epoch, prompt_id) < self.phi
+        live = real and uniform(self.seed, "coin", epoch, prompt_id) < self._phi(epoch)
         return PlanRow(
             index=index,
             epoch=epoch,
@@ -69,3 +70,8 @@ class Plan:
             seed=draw(self.seed, "traces", epoch, prompt_id) >> 33,
             real=real,
         )
+
+    def _phi(self, epoch: int) -> float:
+        if epoch > len(self.phi):
+            raise ValueError(f"φ of epoch {epoch} is not determined yet, only of the first {len(self.phi)}")
+        return self.phi[epoch - 1]

@@ -12,5 +12,11 @@ def all_phases() -> list[Phase]:
     from orpo_ray.phases.prepare import Prepare
     from orpo_ray.phases.seed import Seed
     from orpo_ray.phases.teach import Teach
+    from orpo_ray.phases.trained import WhereTrained
 
-    return [Prepare(), OnCluster(Teach()), OnCluster(Seed()), OnCluster(Distill()), OnCluster(Evaluate()), Export()]
+    return [
+        Prepare(),
+        *(WhereTrained(OnCluster(phase)) for phase in (Teach(), Seed(), Distill())),
+        OnCluster(Evaluate()),
+        WhereTrained(Export()),
+    ]

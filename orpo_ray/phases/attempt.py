@@ -92,7 +92,7 @@ def _next_number(layout: RunLayout) -> int:
 
 def _version(directory: Path) -> Version:
     facts = check_published(directory)
-    return Version(facts["number"], str(directory), facts["step"], facts["epoch"])
+    return Version(facts["number"], str(directory), facts["step"], facts["epoch"], phi=tuple(facts.get("phi", ())))
 
 
 def _on_storage(weights: Path) -> list[Version]:

@@ -11,7 +11,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from orpo_ray.config import Geometry
 from orpo_ray.config.fingerprint import fingerprint, what_matters
-from orpo_ray.pairs import PairSource
+from orpo_ray.pairs import Diversity, PairSource, PhiRule
 from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
@@ -42,7 +42,9 @@ class Distill:
     def run(self, context: RunContext) -> dict[str, Any]:
         """Train to the end of the last epoch, through faults, from wherever an earlier start stopped."""
         geometry = context.config.geometry(len(PairSource(context.layout.pairs)))
-        initial = Version(0, str(student_directory(context.config)), step=0, epoch=0)
+        phi = PhiRule.of(context.config, geometry, _initial_diversity(context))
+        student = str(student_directory(context.config))
+        initial = Version(0, student, step=0, epoch=0, phi=phi.phis() if phi.adaptive else ())
         gate = StalenessGate(geometry, context.config.policy.max_staleness)
         # Where it dies Ray starts an empty one in its place. It refuses calls of the attempt that it knows nothing of,
         # which ends that attempt; the next one fills it from the storage.
@@ -90,7 +92,8 @@ class Distill:
             pairs=layout.pairs,
             journal=layout.journal,
         )
-        worker = WorkerSpec(config, layout, geometry, attempt.start, attempt.current, initial.path)
+        phi = PhiRule.of(config, geometry, _initial_diversity(context))
+        worker = WorkerSpec(config, layout, geometry, attempt.start, attempt.current, initial.path, phi)
         cpus, gpus = config.resources.trainer_cpus, config.resources.trainer_gpus
         trainer = TorchTrainer(
             train_worker,
@@ -114,6 +117,15 @@ class Distill:
             ),
         )
         trainer.fit()
+
+
+def _initial_diversity(context: RunContext) -> Diversity:
+    """Of the initial student's wrong traces, from SEED's counts."""
+    seed = context.results["SEED"]
+    if "negatives" not in seed:
+        return Diversity()
+    distinct, some = seed["negatives"], seed["prompts"] - seed["never_wrong"]
+    return Diversity(distinct + seed["near_duplicates"] - some, distinct - some)
 
 
 def _summary(context: RunContext, geometry: Geometry) -> dict[str, Any]:

@@ -102,4 +102,4 @@ def _end(evaluator: Any) -> None:
 
 def _short(file: Path) -> dict[str, Any]:
     evaluation: dict[str, Any] = json.loads(file.read_text())
-    return {name: value for name, value in evaluation.items() if name != "samples"}
+    return {name: value for name, value in evaluation.items() if name not in ("samples", "right")}

@@ -1,25 +1,23 @@
 """SEED: the initial student's traces, and with them the pair source that DISTILL draws from."""
 
-import itertools
-import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
 
+from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
-from orpo_ray.errors import DataError, InputError
-from orpo_ray.pairs import PairSource, SourcePrompt, write_pair_source
+from orpo_ray.errors import InputError
+from orpo_ray.pairs import PairSource, write_pair_source
+from orpo_ray.pairs.from_traces import with_negatives, with_positives, without_student
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
 from orpo_ray.tasks import Task
-from orpo_ray.tasks.prompts import encode_completion, render_prompt
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.counts import TraceCounts
 from orpo_ray.traces.model_fingerprint import model_fingerprint
@@ -34,25 +32,35 @@ class Seed:
 
     def key(self, context: RunContext) -> str:
         """Changes with whatever changes the initial student's traces or the pair source."""
-        return fingerprint(_made_from(context))
+        config = context.config
+        return fingerprint(_traces_made_from(context), config.negatives_source, config.positives.model_dump())
 
     def run(self, context: RunContext) -> dict[str, Any]:
-        """Sample, judge and store the initial student's traces; write the pair source."""
+        """Sample, judge and store the initial student's traces, unless nothing is made of them; write the pair source."""
         config, layout = context.config, context.layout
         student = student_directory(config)
         task = split_of(config.task, "train", config.seed)
         positives = layout.pairs / "positives"
         teacher = _teacher_store(context)
-        count = write_pair_source(positives, _with_positives(context, task, teacher, student))
-        key = self.key(context)
+        tokenizer = _tokenizer(config, student)
+        gold: list[str] = []
+        count = write_pair_source(positives, with_positives(config, task, teacher, tokenizer, gold))
+        if not count:
+            raise InputError("the teacher has no right trace that counts, and no row brings a solution of its own")
+        shared = {"source": config.negatives_source, "gold": len(gold), "prompts": count}
+        if config.negatives_source != "student":
+            found = {"negatives": 0, "near_duplicates": 0, "never_wrong": 0}
+            seen = PairSource(positives)
+            write_pair_source(layout.pairs, without_student(config, task, teacher, tokenizer, seen, found))
+            return shared | found
+        key = fingerprint(_traces_made_from(context))
         directory = layout.traces("student", key)
         store = TraceStore.find(directory, key) or self._sample(context, task, student, directory, count, key)
         counts = store.counts
         _check_some_wrong(config.student.model, counts)
-        write_pair_source(layout.pairs, _with_negatives(PairSource(positives), store))
-        return {
+        write_pair_source(layout.pairs, with_negatives(PairSource(positives), store))
+        return shared | {
             "path": str(directory),
-            "prompts": counts.prompts,
             "traces": counts.traces,
             "right": counts.right,
             "wrong": counts.wrong,
@@ -65,7 +73,8 @@ class Seed:
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
         """Whether the pair source and the traces behind it are on the storage."""
-        return (context.layout.pairs / "source.arrow").is_file() and Path(result["path"]).is_dir()
+        behind = "path" not in result or Path(result["path"]).is_dir()
+        return behind and (context.layout.pairs / "source.arrow").is_file()
 
     def _sample(
         self, context: RunContext, task: Task, student: Path, directory: Path, count: int, key: str
@@ -101,7 +110,7 @@ class Seed:
                 if not decision.retry:
                     raise decision.error from None
                 context.say("note", text=decision.reason)
-        return draft.finish(blocks, key, _made_from(context))
+        return draft.finish(blocks, key, _traces_made_from(context))
 
     def _sample_blocks(self, context: RunContext, spec: InitialSpec, missing: list[int], count: int) -> None:
         # The last block may be a short one.
@@ -148,14 +157,15 @@ def _check_some_wrong(student: str, counts: TraceCounts) -> None:
     )
 
 
-def _made_from(context: RunContext) -> dict[str, Any]:
-    """All that the initial student's traces and the pair source depend on."""
+def _traces_made_from(context: RunContext) -> dict[str, Any]:
+    """All that the initial student's traces depend on; how they are used is not among it, so that runs share them."""
     config = context.config
     return {
         "teacher": context.results["TEACH"]["key"],
         "student": model_fingerprint(config.student.model),
         "sampling": config.sampling.model_dump(),
-        "negatives": config.negatives.model_dump(),
+        "negatives": config.negatives.model_dump(exclude={"source"}),
+        "fallback": config.positives.fallback,
         "context": config.student.engine.max_model_len,
         "seed": config.seed,
     }
@@ -169,46 +179,7 @@ def _teacher_store(context: RunContext) -> TraceStore:
     return store
 
 
-def _with_positives(context: RunContext, task: Task, store: TraceStore, student: Path) -> Iterator[SourcePrompt]:
-    """Every prompt that has a right teacher trace, in the student's token ids."""
+def _tokenizer(config: RunConfig, student: Path) -> Any:
     from transformers import AutoTokenizer
 
-    config = context.config
-    tokenizer = AutoTokenizer.from_pretrained(str(student), trust_remote_code=config.student.trust_remote_code)
-    rows = {row.id: row for row in task.rows()}
-    room = config.student.engine.max_model_len - config.sampling.max_tokens
-    for prompt_id, traces in store.prompts():
-        positives = [trace.text for trace in traces if trace.kept]
-        if not positives:
-            continue
-        row = rows[prompt_id]
-        prompt = render_prompt(tokenizer, task.messages(row))
-        if len(prompt) > room:
-            raise DataError(
-                f"task row {prompt_id}: its prompt has {len(prompt)} tokens, and student.engine.max_model_len "
-                f"{config.student.engine.max_model_len} less sampling.max_tokens {config.sampling.max_tokens} leaves "
-                f"{room}; raise the one or lower the other"
-            )
-        yield SourcePrompt(
-            prompt_id=prompt_id,
-            row=json.dumps(dict(row.data), ensure_ascii=False),
-            prompt=prompt,
-            positives=[encode_completion(tokenizer, text) for text in positives],
-            negatives=[],
-        )
-
-
-def _with_negatives(source: PairSource, store: TraceStore) -> Iterator[SourcePrompt]:
-    """The same prompts with the initial student's negatives, which the store holds in the same order."""
-    stored = store.prompts()
-    upcoming = next(stored, None)
-    for at in range(len(source)):
-        prompt = source[at]
-        negatives: list[list[int]] = []
-        if upcoming is not None and upcoming[0] == prompt.prompt_id:
-            negatives = [trace.token_ids for trace in upcoming[1] if trace.kept and trace.token_ids]
-            upcoming = next(stored, None)
-        yield SourcePrompt(prompt.prompt_id, prompt.row, prompt.prompt, prompt.positives, negatives)
-    leftover = list(itertools.islice(stored, 1))
-    if upcoming is not None or leftover:
-        raise RuntimeError(f"{store.directory}: its prompts are not those of the pair source")
+    return AutoTokenizer.from_pretrained(str(student), trust_remote_code=config.student.trust_remote_code)

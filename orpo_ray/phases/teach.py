@@ -70,7 +70,8 @@ class Teach:
         store = store or draft.finish(sampling.judging.asking.blocks, key, depends_on)
         if unscored:
             _write(score, {"correct": scoring.counts.right, "total": scoring.counts.traces})
-        _check_some_right(store)
+        if config.positives.fallback == "none":
+            _check_some_right(store)
         accuracy = json.loads(score.read_text(encoding="utf-8")) if score.is_file() else None
         return {"key": key, "path": str(store.directory), **store.counts.to_json(), "test": accuracy}
 

@@ -39,7 +39,7 @@ def run_report(layout: RunLayout, *, alive: bool) -> dict[str, Any]:
     results = {
         name: phase["result"]
         for name, phase in record["phases"].items()
-        if phase["state"] == "done" and phase["result"]
+        if phase["state"] == "done" and phase["result"] and "skipped" not in phase["result"]
     }
     evaluations = read_evaluations(layout.evaluations)
     phases = list(_phases(record["phases"], alive))
@@ -145,7 +145,7 @@ def _interval(accuracy: Accuracy) -> dict[str, Any]:
 
 
 def _with_interval(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: value for name, value in evaluation.items() if name != "samples"}
+    plain = {name: value for name, value in evaluation.items() if name not in ("samples", "right")}
     return plain | _interval(Accuracy(evaluation["correct"], evaluation["total"]))
 
 

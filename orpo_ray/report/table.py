@@ -107,7 +107,9 @@ def _training(training: Mapping[str, Any] | None) -> Iterator[RenderableType]:
     steps = f"{training['steps']:,} steps" if "steps" in training else f"step {training['step']:,} so far"
     yield Text(
         f"pairs    {training['pairs']:,} trained in {steps}; prompts by their negatives: "
-        f"{policies.get('live', 0):,} live, {policies.get('initial', 0):,} initial, {policies.get('none', 0):,} none (SFT)"
+        f"{policies.get('live', 0):,} live, {policies.get('initial', 0):,} initial, "
+        + (f"{policies['teacher']:,} the teacher's, " if policies.get("teacher") else "")
+        + f"{policies.get('none', 0):,} none (SFT)"
     )
     counts = {int(lag): rows for lag, rows in training["staleness"].items()}
     total = sum(counts.values())

@@ -50,6 +50,8 @@ def teacher_accuracy(teach: Mapping[str, Any]) -> tuple[Accuracy, str] | None:
 
 def phase_sentence(phase: str, result: Mapping[str, Any]) -> str:
     """What a finished phase did, in one line; empty where its result does not say."""
+    if "skipped" in result:
+        return f"nothing to do: {result['skipped']}"
     try:
         return _SENTENCES[phase](result)
     except (KeyError, IndexError, TypeError):
@@ -68,7 +70,10 @@ def _teach(result: Mapping[str, Any]) -> str:
 
 
 def _seed(result: Mapping[str, Any]) -> str:
-    text = f"{result['negatives']:,} wrong traces kept of {result['prompts']:,} prompts"
+    if result.get("source") == "none":
+        return f"{result['prompts']:,} prompts with their right traces; no negatives are used"
+    whose = " of the teacher" if result.get("source") == "teacher" else ""
+    text = f"{result['negatives']:,} wrong traces{whose} kept of {result['prompts']:,} prompts"
     never = result.get("never_wrong", 0)
     return text + (f"; {never:,} prompts without one" if never else "")
 
@@ -83,7 +88,7 @@ def _distill(result: Mapping[str, Any]) -> str:
 def _evaluate(result: Mapping[str, Any]) -> str:
     test = sorted((e for e in result["evaluations"] if e["split"] == "test"), key=lambda e: e["epoch"])
     first, last = (Accuracy(e["correct"], e["total"]).rate for e in (test[0], test[-1]))
-    return f"test accuracy {percent(first)} → {percent(last)}"
+    return f"test accuracy {percent(first)}" + (f" → {percent(last)}" if len(test) > 1 else "")
 
 
 def _export(result: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,22 @@ from orpo_ray.engine.live import LiveEngine
 from orpo_ray.engine.student import end_with_dead_engine, start_student
 from orpo_ray.engine.vllm_engine import Draw
 from orpo_ray.errors import OrpoRayError, WaitTimeout
-from orpo_ray.pairs import PairGroup, PairSource, Plan, PlanRow, SourcePrompt, build_group, match, to_table
+from orpo_ray.pairs import (
+    LiveCounts,
+    PairGroup,
+    PairSource,
+    PhiRule,
+    Plan,
+    PlanRow,
+    SourcePrompt,
+    build_group,
+    match,
+    to_table,
+)
 from orpo_ray.sampling.journal import Journal
 from orpo_ray.sampling.judging import Judged, judge_traces
 from orpo_ray.tasks import Row, Task
+from orpo_ray.traces.selection import Choice
 from orpo_ray.weights import Version
 
 
@@ -53,7 +65,9 @@ class Sampler:
         self._board = board
         self._source = PairSource(spec.pairs)
         self._geometry = spec.config.geometry(len(self._source))
-        self._plan = Plan(spec.config.seed, spec.config.policy.phi, self._geometry, self._source.prompt_id)
+        phi = PhiRule.of(spec.config, self._geometry).phis()
+        self._plan = Plan(spec.config.seed, phi, self._geometry, self._source.prompt_id)
+        self._instead = "teacher" if spec.config.negatives_source == "teacher" else "initial"
         self._journal = Journal(spec.journal, self._geometry.global_batch)
         self._reader = f"sampler-{(ray.get_runtime_context().get_actor_id() or os.urandom(4).hex())[:8]}"
         # Ray restarts a killed actor under its old id: what its former life held is not read any more.
@@ -76,9 +90,10 @@ class Sampler:
         found = await asyncio.to_thread(self._journal.find, indices[0], len(indices))
         if found is not None:
             return found
-        rows = [self._plan.row(index) for index in indices]
         # Rows with the initial student's negatives need no weights, but keep their place in the order.
         version = await self._admit(indices[-1])
+        plan = replace(self._plan, phi=version.phi) if version.phi else self._plan
+        rows = [plan.row(index) for index in indices]
         try:
             sampled, number = await self._sample([row for row in rows if row.policy == "live"], version)
         finally:
@@ -138,7 +153,7 @@ class Sampler:
             policy, version = "live", number
             tokens, logp = [item.token_ids for item in negatives], [item.logp for item in negatives]
         else:
-            policy, version = ("initial" if prompt.negatives else "none"), 0
+            policy, version = (self._instead if prompt.negatives else "none"), 0
             tokens, logp = prompt.negatives, [float("nan")] * len(prompt.negatives)
         config = self._spec.config
         pairs = config.train.pairs_per_prompt
@@ -155,6 +170,12 @@ class Sampler:
             negatives=tokens,
             negatives_logp=logp,
             matched=match(len(prompt.positives), len(tokens), pairs, config.seed, row.epoch, row.prompt_id),
+            live=LiveCounts(
+                sampled=len(judged),
+                tokens=sum(len(item.completion.token_ids) for item in judged),
+                wrong=sum(item.choice is not Choice.UNFIT for item in judged),
+                distinct=len(negatives),
+            ),
         )
 
     async def _engine(self) -> LiveEngine:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from orpo_ray.training.batching import TokenGroup
 from orpo_ray.training.deepspeed_config import deepspeed_config, lr_scale
 from orpo_ray.training.extensions import build_comm_operator
 from orpo_ray.training.model import OrpoModel, load_student
-from orpo_ray.training.objective import Orpo
+from orpo_ray.training.objective import Orpo, load_objective
 
 
 class NonFiniteLossError(OrpoRayError):
@@ -34,7 +35,7 @@ def start(config: RunConfig, initial: str) -> Any:
     student = load_student(initial)
     if config.train.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
-    model = OrpoModel(student, Orpo(config.train.lam))
+    model = OrpoModel(student, load_objective(config.train.objective, config.train.lam))
     train = config.train
     engine, *_ = deepspeed.initialize(
         model=model,
@@ -59,6 +60,16 @@ def set_learning_rate(engine: Any, train: TrainConfig, step: int, steps: int) ->
     for group in engine.optimizer.param_groups:
         group["lr"] = learning_rate
     return learning_rate
+
+
+def set_lambda(engine: Any, train: TrainConfig, step: int, steps: int) -> float:
+    """Set the weight of the odds-ratio term for optimizer step `step` (from 0) of `steps`: on a line up to train.lambda."""
+    rising = round(train.lambda_warmup * steps)
+    lam = train.lam * min(1.0, (step + 1) / rising) if rising else train.lam
+    model: OrpoModel = engine.module
+    if isinstance(model.objective, Orpo):
+        model.objective = replace(model.objective, lam=lam)
+    return lam
 
 
 def train_step(

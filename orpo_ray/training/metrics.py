@@ -4,18 +4,20 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from orpo_ray.config import RunConfig
 from orpo_ray.config.layout import RunLayout
-from orpo_ray.pairs import PairGroup
+from orpo_ray.pairs import Diversity, PairGroup
 from orpo_ray.pairs.group import Origin
+from orpo_ray.pairs.phi import NOTHING_MEASURED
 from orpo_ray.training.stats import summary
 from orpo_ray.weights import StalenessGate
 
-_POLICIES: tuple[Origin, ...] = ("live", "initial", "none")
+_POLICIES: tuple[Origin, ...] = ("live", "initial", "teacher", "none")
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,19 @@ class StepCounts:
 
     Attributes:
         rows: rows of weight 1.
-        by_policy: rows by the origin of their negatives, in the order live, initial, none.
+        by_policy: rows by the origin of their negatives, in the order live, initial, teacher, none.
         staleness: live rows by staleness in versions, from 0.
         cut: traces and prompts cut to student.max_length.
+        diversity: of the wrong traces that the live student made for these rows.
+        sampled_tokens: that the live student made for them.
     """
 
     rows: int
     by_policy: tuple[int, ...]
     staleness: tuple[int, ...]
     cut: int = 0
+    diversity: Diversity = NOTHING_MEASURED
+    sampled_tokens: int = 0
 
     @classmethod
     def of(cls, groups: Sequence[PairGroup], gate: StalenessGate) -> "StepCounts":
@@ -50,16 +56,20 @@ class StepCounts:
             rows=len(real),
             by_policy=tuple(policies[name] for name in _POLICIES),
             staleness=tuple(lags[lag] for lag in range(gate.max_staleness + 1)),
+            diversity=sum((Diversity.of_prompt(group.wrong, group.distinct) for group in real), Diversity()),
+            sampled_tokens=sum(group.sampled_tokens for group in real),
         )
 
     def tensor(self, cut: int) -> torch.Tensor:
         """All counts as float64, for one all-reduce."""
-        return torch.tensor([self.rows, cut, *self.by_policy, *self.staleness], dtype=torch.float64)
+        live = (self.diversity.further, self.diversity.novel, self.sampled_tokens)
+        return torch.tensor([self.rows, cut, *live, *self.by_policy, *self.staleness], dtype=torch.float64)
 
     @classmethod
     def from_tensor(cls, values: torch.Tensor) -> "StepCounts":
-        rows, cut, *rest = [int(value) for value in values.tolist()]
-        return cls(rows, tuple(rest[: len(_POLICIES)]), tuple(rest[len(_POLICIES) :]), cut)
+        rows, cut, further, novel, tokens, *rest = [int(value) for value in values.tolist()]
+        policies, lags = tuple(rest[: len(_POLICIES)]), tuple(rest[len(_POLICIES) :])
+        return cls(rows, policies, lags, cut, Diversity(further, novel), tokens)
 
 
 class MetricsWriter:
@@ -81,6 +91,8 @@ class MetricsWriter:
         attempt: int,
         version: int,
         learning_rate: float,
+        lam: float,
+        phi: float,
         grad_norm: float,
         seconds: float,
         sums: torch.Tensor,
@@ -96,6 +108,8 @@ class MetricsWriter:
             "attempt": attempt,
             "version": version,
             "learning_rate": learning_rate,
+            "lambda": lam,
+            "phi": phi,
             "grad_norm": grad_norm,
             "seconds": round(seconds, 4),
             "pairs_per_s": round(means["pairs"] / seconds, 3) if seconds > 0 else 0.0,
@@ -104,6 +118,9 @@ class MetricsWriter:
             "staleness": {str(lag): rows for lag, rows in enumerate(counts.staleness)},
             "staleness_mean": lags / live if live else 0.0,
             "cut": counts.cut,
+            "further": counts.diversity.further,
+            "novel": counts.diversity.novel,
+            "sampled_tokens": counts.sampled_tokens,
             **{name: round(value, 6) for name, value in means.items()},
         }
         self._file.write(json.dumps(line) + "\n")
@@ -117,3 +134,18 @@ class MetricsWriter:
         self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def live_diversity(metrics: Path, epochs: int) -> list[Diversity]:
+    """Diversity of the live negatives in each of the first `epochs` epochs, from the committed lines of metrics.jsonl.
+
+    Lines of steps that no checkpoint committed are dropped when an attempt starts, so a resumed run reads what it read.
+    """
+    found = [Diversity() for _ in range(epochs)]
+    if not epochs:
+        return found
+    with metrics.open() as lines:
+        for line in map(json.loads, lines):
+            if line["epoch"] <= epochs:
+                found[line["epoch"] - 1] += Diversity(line["further"], line["novel"])
+    return found

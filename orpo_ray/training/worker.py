@@ -19,12 +19,12 @@ from ray.train.torch import get_device
 
 from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.config.layout import RunLayout
-from orpo_ray.pairs import PairGroup, from_table
+from orpo_ray.pairs import PairGroup, PhiRule, from_table
 from orpo_ray.training import deepspeed_engine
 from orpo_ray.training.batching import FILLER, TokenGroup, truncate
 from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from orpo_ray.training.ledger import LedgerWriter
-from orpo_ray.training.metrics import MetricsWriter, StepCounts
+from orpo_ray.training.metrics import MetricsWriter, StepCounts, live_diversity
 from orpo_ray.training.model import OrpoModel
 from orpo_ray.training.publish import gather_weights, in_precision, write_model
 from orpo_ray.weights import StalenessGate, Version
@@ -42,6 +42,7 @@ class WorkerSpec:
         start: the attempt, and the checkpoint that it begins from.
         current: the newest published version at that checkpoint.
         initial: directory of the initial student.
+        phi: what determines φ.
     """
 
     config: RunConfig
@@ -50,6 +51,7 @@ class WorkerSpec:
     start: AttemptStart
     current: Version
     initial: str
+    phi: PhiRule
 
 
 def train_worker(loop_config: dict[str, Any]) -> None:
@@ -94,6 +96,7 @@ class Rank:
             load_checkpoint(self._engine, Path(spec.start.checkpoint), rank=self.rank)
         self._ledger = LedgerWriter(spec.layout.ledger, spec.start.number, self.rank)
         self._metrics = MetricsWriter(spec.layout, spec.config) if self.rank == 0 else None
+        self._phi = self._phis(spec.start.step // spec.geometry.steps_per_epoch)
         self._clock = time.monotonic()
 
     @property
@@ -105,6 +108,7 @@ class Rank:
         """One optimizer step on this rank's share of a global batch, and what follows from it."""
         step, geometry = self._step, self._geometry
         learning_rate = deepspeed_engine.set_learning_rate(self._engine, self._config.train, step, geometry.steps)
+        lam = deepspeed_engine.set_lambda(self._engine, self._config.train, step, geometry.steps)
         tokens, cut = self._tokens(groups)
         sums = deepspeed_engine.train_step(
             self._engine, tokens, geometry.real_rows(step), self._config.train.micro_batch, self._device
@@ -121,12 +125,16 @@ class Rank:
                 attempt=self._spec.start.number,
                 version=self._version.number,
                 learning_rate=learning_rate,
+                lam=lam,
+                phi=self._phi[groups[0].epoch - 1],
                 grad_norm=self._grad_norm(),
                 seconds=now - self._clock,
                 sums=summed[: len(sums)],
                 counts=StepCounts.from_tensor(summed[len(sums) :]),
             )
             self._clock = now
+        if step % geometry.steps_per_epoch == 0:
+            self._phi = self._phis(step // geometry.steps_per_epoch)
         if geometry.version_at(step) > self._version.number:
             self._publish()
         if step % self._config.train.checkpoint_every == 0 or step % geometry.steps_per_epoch == 0:
@@ -152,6 +160,13 @@ class Rank:
             cut += truncation.traces + truncation.prompts
         return tokens, cut
 
+    def _phis(self, epochs: int) -> tuple[float, ...]:
+        """φ of the epochs from the first on, once `epochs` of them are trained; only rank 0, which publishes it, asks."""
+        rule = self._spec.phi
+        if not rule.adaptive or self.rank != 0:
+            return rule.phis()
+        return rule.phis(live_diversity(self._spec.layout.metrics, epochs))
+
     def _over_ranks(self, values: torch.Tensor) -> torch.Tensor:
         summed = values.to(self._device)
         dist.all_reduce(summed)
@@ -168,10 +183,17 @@ class Rank:
         state = gather_weights(self._model.student, partitioned=partitioned, rank=self.rank)
         directory = version_directory(spec.layout.weights, number, spec.start.number)
         epoch, rest = divmod(self._step, self._geometry.steps_per_epoch)
-        self._version = Version(number, str(directory), self._step, epoch if rest == 0 else None)
+        phi = self._phi if spec.phi.adaptive else ()
+        self._version = Version(number, str(directory), self._step, epoch if rest == 0 else None, phi=phi)
         if self.rank == 0:
             weights = in_precision(state, self._config.train.precision)
-            facts = {"number": number, "step": self._step, "epoch": self._version.epoch, "attempt": spec.start.number}
+            facts: dict[str, Any] = {
+                "number": number,
+                "step": self._step,
+                "epoch": self._version.epoch,
+                "attempt": spec.start.number,
+            }
+            facts |= {"phi": list(phi)} if phi else {}
             publish_directory(directory, lambda path: write_model(path, weights, Path(spec.initial)), facts)
             removable = ray.get(self._board.publish.remote(spec.start.number, self._version))
             remove_versions(removable)

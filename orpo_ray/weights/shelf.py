@@ -15,12 +15,14 @@ class Version:
         path: its directory.
         step: optimizer steps behind it.
         epoch: the epoch that it ends; None in mid-epoch.
+        phi: φ of the epochs from the first on, as far as this version determines it; empty where the options alone do.
     """
 
     number: int
     path: str
     step: int
     epoch: int | None = None
+    phi: tuple[float, ...] = ()
 
 
 @dataclass

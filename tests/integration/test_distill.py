@@ -19,7 +19,7 @@ import psutil
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from orpo_ray.pairs import PairGroup, PairSource, Plan, from_table
+from orpo_ray.pairs import PairGroup, PairSource, PhiRule, Plan, from_table
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.distill import Distill
 from orpo_ray.phases.evaluate import Evaluate
@@ -66,7 +66,8 @@ def context_in(storage: Path, student: Path) -> RunContext:
 
 def plan_of(context: RunContext) -> Plan:
     source = PairSource(context.layout.pairs)
-    return Plan(context.config.seed, context.config.policy.phi, context.config.geometry(len(source)), source.prompt_id)
+    geometry = context.config.geometry(len(source))
+    return Plan(context.config.seed, PhiRule.of(context.config, geometry).phis(), geometry, source.prompt_id)
 
 
 def journal_of(context: RunContext) -> list[PairGroup]:

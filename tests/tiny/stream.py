@@ -11,7 +11,7 @@ from typing import Any
 import ray
 
 from orpo_ray.config import Geometry, RunConfig
-from orpo_ray.pairs import PairGroup, Plan, from_table
+from orpo_ray.pairs import PairGroup, PhiRule, Plan, from_table
 from orpo_ray.sampling.stream import ordered_ingest, pair_stream
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.weights import StalenessGate, Version
@@ -47,7 +47,12 @@ class StreamRun:
         self.directory, self.config = directory, config
         self.prompt_ids = write_sums(directory / "pairs", prompts)
         self.geometry: Geometry = config.geometry(prompts)
-        self.plan = Plan(config.seed, config.policy.phi, self.geometry, lambda position: self.prompt_ids[position])
+        self.plan = Plan(
+            config.seed,
+            PhiRule.of(config, self.geometry).phis(),
+            self.geometry,
+            lambda position: self.prompt_ids[position],
+        )
         self.calls = directory / "calls.jsonl"
         self.spec = FakeEngineSpec(
             config=config,

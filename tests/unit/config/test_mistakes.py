@@ -44,8 +44,14 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
         {"student.engine.prefil_tokens": 9},
         "student.engine.prefil_tokens: unknown option; did you mean `prefill_tokens`?",
     ),
-    ({"policy.interval": 3}, "policy.interval: unknown option; known here are phi, refresh, max_staleness"),
-    ({"policy.int": 3}, "policy.int: unknown option; known here are phi, refresh, max_staleness"),
+    (
+        {"policy.interval": 3},
+        "policy.interval: unknown option; known here are phi, phi_schedule, phi_end, phi_gain, phi_target, phi_min, phi_max, refresh, max_staleness",
+    ),
+    (
+        {"policy.int": 3},
+        "policy.int: unknown option; known here are phi, phi_schedule, phi_end, phi_gain, phi_target, phi_min, phi_max, refresh, max_staleness",
+    ),
     ({"storage.literal[x]": 3}, "storage.literal[x]: unknown option; known here are path"),
 ]
 
@@ -90,6 +96,45 @@ BETWEEN_OPTIONS: list[tuple[dict[str, Any], str]] = [
     (
         {"export.select": "best"},
         "export.select: `best` needs a validation split; set task.validation_size or validation_path",
+    ),
+    (
+        {"policy.phi_schedule": "linear"},
+        "policy.phi_end: not set, but policy.phi_schedule `linear` ends there",
+    ),
+    (
+        {"policy.phi_end": 0.2},
+        "policy.phi_end: 0.2 means nothing with policy.phi_schedule `constant`; take linear or cosine, or leave it out",
+    ),
+    (
+        {"policy.phi_schedule": "adaptive", "policy.phi": 1.0},
+        "policy.phi: 1 is not between policy.phi_min 0.1 and policy.phi_max 0.9, where `adaptive` keeps it",
+    ),
+    (
+        {"negatives.source": "teacher"},
+        "policy.phi: 0.5 asks for live negatives, which negatives.source `teacher` does not give; set it to 0",
+    ),
+    (
+        {"negatives.source": "none", "policy.phi": 0},
+        "negatives.source: `none` leaves the objective `orpo` nothing to contrast; take student or teacher, or "
+        "train.objective sft",
+    ),
+    (
+        {"recipe": "off_policy", "policy.phi": 0.3},
+        "policy.phi: 0.3 given, but recipe `off_policy` is policy.phi 0; leave it out, or take another recipe",
+    ),
+    (
+        {"recipe": "single_cot", "positives.per_prompt": 4},
+        "positives.per_prompt: 4 given, but recipe `single_cot` is positives.per_prompt 1; leave it out, or take another "
+        "recipe",
+    ),
+    (
+        {"recipe": "mixed_policy", "policy.phi": 1},
+        "policy.phi: 1 mixes nothing; take recipe `on_policy`, or φ between 0 and 1",
+    ),
+    (
+        {"recipe": "mixed_polcy"},
+        'recipe: "mixed_polcy" given; take zero_shot_cot, single_cot, diverse_cot, off_policy, on_policy, mixed_policy or '
+        "teacher_negatives",
     ),
     (
         {"limits.gate_s": 10},

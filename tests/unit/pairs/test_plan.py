@@ -18,7 +18,7 @@ def plan(
     geometry = Geometry(
         global_batch=batch, ranks=ranks, block_rows=4, prompts=prompts, epochs=epochs, refresh_steps=None
     )
-    return Plan(seed, phi, geometry, lambda position: f"prompt-{position}")
+    return Plan(seed, [phi] * epochs, geometry, lambda position: f"prompt-{position}")
 
 
 def rows(plan: Plan) -> list:
