@@ -148,6 +148,29 @@ class Engine:
         """K traces of each prompt, sampled side by side."""
         return list(await asyncio.gather(*(self.sample(p, d) for p, d in zip(prompts, draws, strict=True))))
 
+    @property
+    def dtype(self) -> str:
+        """Precision of the weights, as `bfloat16`."""
+        return str(self._llm.model_config.dtype).removeprefix("torch.")
+
+    async def score(self, prompt: Sequence[int], trace: Sequence[int]) -> list[float]:
+        """Log-probability of each token of a given trace behind the prompt, nats."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        tokens = [*prompt, *trace]
+        # A token has to be sampled; no cached prefix is used where the prompt's log-probabilities are asked for.
+        parameters = SamplingParams(
+            temperature=0.0,
+            max_tokens=1,
+            prompt_logprobs=0,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        request = {"prompt_token_ids": tokens}
+        *_, output = [item async for item in self._llm.generate(request, parameters, request_id=uuid.uuid4().hex)]
+        return [output.prompt_logprobs[at][tokens[at]].logprob for at in range(len(prompt), len(tokens))]
+
     async def reload(self, directory: str, label: str, timeout_s: float) -> None:
         """Replace the weights by those in `directory`, once nothing is in flight; `label` marks what is sampled next.
 

@@ -22,7 +22,8 @@ from orpo_ray.errors import OrpoRayError, WaitTimeout
 from orpo_ray.tasks import Row, Task, Verdict
 from orpo_ray.tasks.prompts import render_prompt
 from orpo_ray.weights import Version
-from orpo_ray.weights.published import IncompleteVersionError, check_published
+from orpo_ray.weights.loading import load_version, stored
+from orpo_ray.weights.published import IncompleteVersionError
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,8 @@ class Evaluator:
                 return found
         await self._load(version)
         answered = await self._answer(split, version)
-        self._check(version)  # an attempt that has begun meanwhile drops what it does not go on from
+        # An attempt that has begun meanwhile drops what it does not go on from, evaluations too.
+        await stored(version, self._spec.config.limits.reload_s)
         write_json(file, answered)
         return answered
 
@@ -114,21 +116,12 @@ class Evaluator:
         engine = await self._started()
         if version.path == self._loaded:
             return
-        self._check(version)
-        self._loaded = None  # a reload that fails leaves neither
-        try:
-            await engine.reload(version.path, str(version.number), self._spec.config.limits.reload_s)
-        except Exception:
-            self._check(version)  # it may have gone between the check and the load
-            raise
+        self._loaded = None  # where a load fails, nobody knows which weights there are
+        await load_version(engine, version, self._spec.config.limits.reload_s)
         self._loaded = version.path
 
     def _begin(self, what: str) -> None:
         self._at, self._since = what, time.monotonic()
-
-    def _check(self, version: Version) -> None:
-        if version.number:  # the initial student was not published by us
-            check_published(Path(version.path))
 
     async def _answer(self, split: str, version: Version) -> dict[str, Any]:
         config, started = self._spec.config, time.monotonic()

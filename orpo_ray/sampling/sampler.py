@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ from orpo_ray.sampling.judging import Judged, judge_traces
 from orpo_ray.tasks import Row, Task
 from orpo_ray.traces.selection import Choice
 from orpo_ray.weights import Version
+from orpo_ray.weights.loading import load_version
+
+# The board itself says after limits.gate_s what was waited for; this much later it is taken for lost.
+_BOARD_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,14 @@ class Sampler:
 
     async def _admit(self, last_row: int) -> Version:
         limit = self._spec.config.limits.gate_s
-        version: Version = await self._board.admit.remote(self._spec.attempt, self._reader, last_row, limit)
-        return version
+        try:
+            async with asyncio.timeout(limit + _BOARD_S):
+                version: Version = await self._board.admit.remote(self._spec.attempt, self._reader, last_row, limit)
+                return version
+        except TimeoutError:
+            raise WaitTimeout(
+                f"limits.gate_s: the weight board did not answer {self._reader} within {limit + _BOARD_S:g} s"
+            ) from None
 
     async def _sample(self, rows: list[PlanRow], version: Version) -> tuple[dict[int, list[Judged]], int]:
         """Judged traces by row index, and the version that sampled them."""
@@ -125,14 +136,15 @@ class Sampler:
             )
             for row in rows
         ]
-        async with live.at(version.number, version.path) as number:
+        load = partial(load_version, live.engine, version, config.limits.reload_s)
+        async with live.at(version.number, load) as number:
             try:
                 async with asyncio.timeout(config.limits.generate_s):
                     completions = await live.engine.sample_all([prompt.prompt for prompt in prompts], draws)
             except TimeoutError:
                 raise WaitTimeout(
-                    f"limits.generate_s: {self._reader} did not finish rows {rows[0].index} to {rows[-1].index} "
-                    f"within {config.limits.generate_s:g} s"
+                    f"limits.generate_s: {self._reader} did not finish rows {rows[0].index} to {rows[-1].index} with "
+                    f"version {number} within {config.limits.generate_s:g} s"
                 ) from None
         judged = await asyncio.to_thread(
             lambda: [
@@ -183,7 +195,7 @@ class Sampler:
         async with self._starting:
             if self._live is None:
                 engine = await start_student(self._spec.config, self._spec.initial)
-                self._live = LiveEngine(engine, version=0, reload_s=self._spec.config.limits.reload_s)
+                self._live = LiveEngine(engine, version=0)
             return self._live
 
 

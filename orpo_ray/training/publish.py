@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from orpo_ray.training.model import causal_lm
+from orpo_ray.training.batching import NO_REJECTED, TokenGroup
+from orpo_ray.training.model import OrpoModel, causal_lm
+from orpo_ray.training.stats import NAMES
+from orpo_ray.weights.probe import Probe
 
 WEIGHTS_FILE = "model.safetensors"
 # Files of the initial student that describe weights; all others (configuration, tokenizer, licence) are carried over.
@@ -72,6 +75,25 @@ def _whole(parameter: Tensor, partitioned: bool) -> AbstractContextManager[Any]:
 
     context: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters([parameter], modifier_rank=None)
     return context
+
+
+def probe_fact(engine: Any, prompt: Sequence[int], trace: Sequence[int], dtype: str) -> dict[str, Any]:
+    """How probable the student as it is finds a trace: for its manifest, to check engines by; every rank calls it.
+
+    Args:
+        engine: the DeepSpeed engine; where parameters are partitioned, its forward pass gathers them.
+        dtype: precision that the weights are published in.
+    """
+    model: OrpoModel = engine.module
+    batch = model.batch([TokenGroup(tuple(prompt), (tuple(trace),), (), ((0, NO_REJECTED),))], 1)
+    engine.eval()
+    try:
+        with torch.no_grad():
+            _, sums, _ = engine(batch.to(engine.device))
+    finally:
+        engine.train()
+    logp = float(sums[NAMES.index("chosen_logp")])
+    return Probe(list(prompt), list(trace), logp, dtype).fact()
 
 
 def in_precision(state: dict[str, Tensor], precision: str) -> dict[str, Tensor]:

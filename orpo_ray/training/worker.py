@@ -19,19 +19,22 @@ from ray.train.torch import get_device
 
 from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.config.layout import RunLayout
-from orpo_ray.pairs import PairGroup, PhiRule, from_table
+from orpo_ray.pairs import PairGroup, PairSource, PhiRule, from_table
 from orpo_ray.training import deepspeed_engine
 from orpo_ray.training.batching import FILLER, TokenGroup, truncate
 from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
 from orpo_ray.training.ledger import LedgerWriter
 from orpo_ray.training.metrics import MetricsWriter, StepCounts, live_diversity
 from orpo_ray.training.model import OrpoModel
-from orpo_ray.training.publish import gather_weights, in_precision, write_model
+from orpo_ray.training.publish import gather_weights, in_precision, probe_fact, write_model
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart
+from orpo_ray.weights.probe import FACT as PROBE
 from orpo_ray.weights.published import publish_directory, remove_versions, version_directory
 
 DATASET = "pair_groups"
+# Enough tokens for their mean to be steady, few enough to cost nothing beside a step.
+_PROBE_TOKENS = 64
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,7 @@ class Rank:
         spec, number = self._spec, self._version.number + 1
         partitioned = self._config.train.zero_stage == 3
         state = gather_weights(self._model.student, partitioned=partitioned, rank=self.rank)
+        probe = self._probe()
         directory = version_directory(spec.layout.weights, number, spec.start.number)
         epoch, rest = divmod(self._step, self._geometry.steps_per_epoch)
         phi = self._phi if spec.phi.adaptive else ()
@@ -192,11 +196,20 @@ class Rank:
                 "step": self._step,
                 "epoch": self._version.epoch,
                 "attempt": spec.start.number,
+                PROBE: probe,
             }
             facts |= {"phi": list(phi)} if phi else {}
             publish_directory(directory, lambda path: write_model(path, weights, Path(spec.initial)), facts)
             removable = ray.get(self._board.publish.remote(spec.start.number, self._version))
             remove_versions(removable)
+
+    def _probe(self) -> dict[str, Any]:
+        """What engines that load this student are checked by: the first prompt, with its first right trace."""
+        config, first = self._config, PairSource(self._spec.layout.pairs)[0]
+        # The engine samples one token behind it, and has room for sampling.max_tokens.
+        length = max(1, min(_PROBE_TOKENS, config.sampling.max_tokens - 1))
+        dtype = {"fp32": "float32", "bf16": "bfloat16"}[config.train.precision]
+        return probe_fact(self._engine, first.prompt, first.positives[0][:length], dtype)
 
     def _checkpoint(self) -> None:
         self._ledger.sync()

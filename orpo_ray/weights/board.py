@@ -5,9 +5,11 @@ what is to be evaluated (`next_evaluation`). It holds counters and paths, never 
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 from orpo_ray.errors import StaleAttemptError, WaitTimeout
 from orpo_ray.weights.gate import StalenessGate
@@ -42,6 +44,8 @@ class WeightBoard:
         self._changed = asyncio.Condition()
         self._to_evaluate: deque[Version] = deque()
         self._finished = False
+        self._waiting: dict[object, tuple[str, int, float]] = {}
+        self._heard = ("nothing", time.monotonic())
 
     async def start_attempt(self, start: AttemptStart, current: Version, older: list[Version]) -> None:
         """A worker group starts: what is newer than its checkpoint is forgotten, older callers are refused.
@@ -52,6 +56,7 @@ class WeightBoard:
         async with self._changed:
             self._shelf.start_attempt(start.number, current, older)
             self._start = start
+            self._hear(f"attempt {start.number} began at step {start.step}")
             ends = [version for version in (self._initial, *older, current) if version.epoch is not None]
             self._to_evaluate = deque(dict.fromkeys(ends))
             self._hold_for_evaluator(self._shelf.held_by(EVALUATOR))
@@ -70,6 +75,8 @@ class WeightBoard:
             StaleAttemptError: a newer attempt has begun.
             WaitTimeout: the trainer published nothing for `timeout_s` seconds that opens the gate.
         """
+        ticket, since = object(), time.monotonic()
+        self._waiting[ticket] = (reader, last_row, since)
         try:
             async with asyncio.timeout(timeout_s), self._changed:
                 while True:
@@ -84,8 +91,29 @@ class WeightBoard:
             raise WaitTimeout(
                 f"limits.gate_s: sampler {reader} waited {timeout_s:g} s at the gate with row {last_row}; version "
                 f"{newest.number} (step {newest.step}) admits rows below {self._gate.limit(newest.number)}, and the "
-                "trainer has published no newer one"
+                f"trainer has published no newer one. {self._situation()}"
             ) from None
+        finally:
+            del self._waiting[ticket]
+
+    def _situation(self) -> str:
+        """What each actor is at, as far as the board has heard of it."""
+        now = time.monotonic()
+        what, when = self._heard
+        waiting = [f"{reader} with row {row} for {now - since:.0f} s" for reader, row, since in self._waiting.values()]
+        reading: dict[str, list[str]] = {}
+        for reader, path in self._shelf.holds():
+            reading.setdefault(reader, []).append(Path(path).name)
+        evaluator = [f"version {version.number}" for version in self._to_evaluate]
+        parts = {
+            "trainer, last heard of": f"{what} {now - when:.0f} s ago",
+            "at the gate": ", ".join(waiting),
+            "sampling": ", ".join(
+                f"{reader} with {' and '.join(names)}" for reader, names in reading.items() if reader != EVALUATOR
+            ),
+            "to be evaluated": ", ".join(evaluator),
+        }
+        return "; ".join(f"{name}: {text or 'nobody'}" for name, text in parts.items())
 
     async def release(self, reader: str, path: str) -> None:
         """`reader` has done with the version in directory `path`."""
@@ -99,6 +127,7 @@ class WeightBoard:
         """A new version is on the storage. Returns directories that nobody reads any more, for the caller to delete."""
         async with self._changed:
             self._shelf.publish(attempt, version)
+            self._hear(f"version {version.number} at step {version.step}")
             if version.epoch is not None:
                 self._to_evaluate.append(version)
                 self._shelf.hold(EVALUATOR, version.path)
@@ -122,8 +151,7 @@ class WeightBoard:
 
         Nothing happens to a version of a dead timeline, whose place in the queue is gone already.
         """
-        if version in self._to_evaluate:
-            self._to_evaluate.remove(version)
+        self._to_evaluate = deque(waiting for waiting in self._to_evaluate if waiting.path != version.path)
         self._hold_for_evaluator(self._shelf.held_by(EVALUATOR) & set(keep))
 
     def _hold_for_evaluator(self, kept: Set[str]) -> None:
@@ -133,6 +161,7 @@ class WeightBoard:
     async def pin(self, attempt: int, numbers: set[int]) -> None:
         """Versions that kept checkpoints would resume with."""
         self._shelf.check(attempt)
+        self._hear("a checkpoint")
         self._shelf.pin(numbers)
 
     async def finish(self) -> None:
@@ -140,6 +169,9 @@ class WeightBoard:
         async with self._changed:
             self._finished = True
             self._changed.notify_all()
+
+    def _hear(self, what: str) -> None:
+        self._heard = (what, time.monotonic())
 
     async def newest(self) -> Version:
         return self._shelf.newest

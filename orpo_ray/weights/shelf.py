@@ -16,6 +16,7 @@ class Version:
         step: optimizer steps behind it.
         epoch: the epoch that it ends; None in mid-epoch.
         phi: φ of the epochs from the first on, as far as this version determines it; empty where the options alone do.
+        copy: a directory with the same in the memory of the node that published it; None where there is none.
     """
 
     number: int
@@ -23,6 +24,7 @@ class Version:
     step: int
     epoch: int | None = None
     phi: tuple[float, ...] = ()
+    copy: str | None = None
 
 
 @dataclass
@@ -105,6 +107,10 @@ class Shelf:
         """`reader` reads the versions in `paths`, once each, and no others."""
         self.drop_reader(reader)
         self._holds |= {(reader, path): 1 for path in paths}
+
+    def holds(self) -> list[tuple[str, str]]:
+        """Who reads which directory."""
+        return list(self._holds)
 
     def held_by(self, reader: str) -> set[str]:
         """Directories that `reader` reads."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from orpo_ray.pairs import PairGroup, PairSource, PhiRule, Plan, from_table
@@ -30,6 +31,8 @@ from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.store import TraceStore
 from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.ledger import read_ledger
+from orpo_ray.weights.probe import probe_of
+from orpo_ray.weights.published import check_published
 from tests.tiny.cluster import ROOT, start_ray
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, teach_by_hand, tiny_config
@@ -162,6 +165,21 @@ def test_the_trainer_scores_the_samplers_tokens_as_the_sampler_did(finished: Fin
             assert gap < 1e-4
         else:
             assert gap > 1e-3, "the student has moved on since it sampled these"
+
+
+def test_each_version_says_how_probable_a_right_trace_is_to_it(finished: Finished) -> None:
+    """By transformers on the published weights; the engines that loaded them were checked by it."""
+    first = PairSource(finished.context.layout.pairs)[0]
+    for directory in sorted(finished.context.layout.weights.glob("v*")):
+        probe = probe_of(check_published(directory))
+        assert probe is not None
+        assert (probe.prompt, probe.trace) == (first.prompt, first.positives[0][:11])
+        logits_TV = AutoModelForCausalLM.from_pretrained(directory)(torch.tensor([probe.prompt + probe.trace])).logits[
+            0
+        ]
+        logp_TV = torch.log_softmax(logits_TV[len(probe.prompt) - 1 : -1], dim=-1)
+        logp_T = logp_TV.gather(1, torch.tensor(probe.trace)[:, None])
+        assert probe.logp == pytest.approx(float(logp_T.mean()), abs=1e-4)
 
 
 def test_the_summary_counts_what_was_trained(finished: Finished) -> None:

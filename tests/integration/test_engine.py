@@ -1,7 +1,9 @@
 """The vLLM engine against transformers: the same tokens and log-probabilities, before and after a live reload."""
 
 import asyncio
+import json
 import random
+import shutil
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,12 +15,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from orpo_ray.config.models import EngineConfig
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
 from orpo_ray.training.publish import gather_weights, write_model
-from orpo_ray.weights.published import publish_directory, version_directory
+from orpo_ray.weights import Version
+from orpo_ray.weights.loading import WrongWeightsError, load_version
+from orpo_ray.weights.probe import Probe
+from orpo_ray.weights.published import MANIFEST, IncompleteVersionError, publish_directory, version_directory
 from tests.tiny.models import make_model
 
 pytestmark = pytest.mark.timeout(900)
 
 BOS, EOS = 1, 2
+PROBED, TRACE = [BOS, 40, 50, 60], [70, 80, 90, 100, 110, EOS]
 CONFIG = EngineConfig(dtype="float32", max_model_len=128, max_num_seqs=32, kv_cache_mib=32)
 T = TypeVar("T")
 
@@ -50,7 +56,8 @@ def published(initial: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     other = load(make_model(tmp_path_factory.mktemp("models") / "other", seed=1))
     directory = version_directory(tmp_path_factory.mktemp("weights"), number=1, attempt=1)
     state = gather_weights(other, partitioned=False, rank=0)
-    publish_directory(directory, lambda path: write_model(path, state, initial), {"number": 1})
+    probe = Probe(PROBED, TRACE, mean_logp_of(other, PROBED, TRACE), "float32")
+    publish_directory(directory, lambda path: write_model(path, state, initial), {"number": 1, "probe": probe.fact()})
     return directory
 
 
@@ -154,6 +161,54 @@ def test_the_log_probability_is_transformers_log_softmax(
     for prompt in prompts[:4]:
         for trace in running.sample(prompt, k=4, temperature=0.8, max_tokens=16, seed=1, logp=True):
             assert trace.logp == pytest.approx(mean_logp_of(model, prompt, trace.token_ids), abs=1e-3)
+
+
+def test_a_given_trace_is_scored_token_by_token(running: RunningEngine, initial: Path) -> None:
+    running.run(running.engine.reload(str(initial), "0", 300))
+    with torch.no_grad():
+        logits_TV = load(initial)(torch.tensor([PROBED + TRACE])).logits[0]
+    logp_TV = torch.log_softmax(logits_TV[len(PROBED) - 1 : -1], dim=-1)
+    expected = logp_TV.gather(1, torch.tensor(TRACE)[:, None])[:, 0].tolist()
+    for _ in range(2):  # a cached prefix must not change it
+        assert running.run(running.engine.score(PROBED, TRACE)) == pytest.approx(expected, abs=1e-3)
+    assert running.engine.dtype == "float32"
+
+
+def test_a_version_is_checked_in_the_engine_that_loaded_it(
+    running: RunningEngine, initial: Path, published: Path, tmp_path: Path
+) -> None:
+    """Passed by the weights that the trainer had; refused, after a second load, where the manifest tells of others."""
+    running.run(load_version(running.engine, Version(1, str(published), step=1), 300))
+    assert running.greedy(PROBED) == greedy_of(load(published), PROBED)
+    facts = json.loads((published / MANIFEST).read_text())
+
+    def write(path: Path) -> None:
+        for name in facts["files"]:
+            shutil.copy((initial if name == "model.safetensors" else published) / name, path / name)
+
+    publish_directory(tmp_path / "v000002-a001", write, {"number": 2, "probe": facts["probe"]})
+    with pytest.raises(WrongWeightsError, match=r"version 2 was loaded 2 times.*nats from the trainer's"):
+        running.run(load_version(running.engine, Version(2, str(tmp_path / "v000002-a001"), step=2), 300))
+
+
+def test_a_truncated_version_never_reaches_the_engine(running: RunningEngine, published: Path, tmp_path: Path) -> None:
+    running.run(load_version(running.engine, Version(1, str(published), step=1), 300))
+    before = running.greedy(PROBED)
+    broken = Path(shutil.copytree(published, tmp_path / "v000002-a001"))
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(IncompleteVersionError, match="the manifest says"):
+        running.run(load_version(running.engine, Version(2, str(broken), step=2), 300))
+    assert running.greedy(PROBED) == before
+
+
+def test_an_engine_whose_reload_failed_can_load_again(running: RunningEngine, published: Path, tmp_path: Path) -> None:
+    """A storage that was away for a moment does not cost the engine."""
+    with pytest.raises(Exception, match=r"Worker failed with error .*nothing"):
+        running.run(running.engine.reload(str(tmp_path / "nothing"), "9", 300))
+    assert not running.engine.dead
+    running.run(load_version(running.engine, Version(1, str(published), step=1), 300))
+    assert running.greedy(PROBED) == greedy_of(load(published), PROBED)
 
 
 def test_the_prompt_is_taken_as_it_is_given(running: RunningEngine, initial: Path, prompts: list[list[int]]) -> None:

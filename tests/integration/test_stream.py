@@ -231,6 +231,11 @@ def test_a_gate_that_never_opens_says_what_it_waited_for(tmp_path: Path) -> None
     assert re.search(
         r"waited 3 s at the gate with row (2[4-9]|3\d); version 0 \(step 0\) admits rows below 24", str(decision.error)
     )
+    # What each actor was at, as far as the board has heard.
+    assert re.search(
+        r"trainer, last heard of: attempt 1 began at step 0 \d+ s ago; at the gate: sampler-\w+ with row \d+ for 3 s",
+        str(decision.error),
+    )
 
 
 def test_a_broken_verifier_ends_the_run_and_names_the_row(tmp_path: Path) -> None:

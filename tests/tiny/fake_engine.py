@@ -74,7 +74,7 @@ class FakeEngineSampler(Sampler):
         async with self._starting:
             if self._live is None:
                 fake: Any = FakeEngine(self._spec)
-                self._live = LiveEngine(fake, version=0, reload_s=1)
+                self._live = LiveEngine(fake, version=0)
             return self._live
 
 

@@ -16,6 +16,7 @@ from orpo_ray.sampling.stream import ordered_ingest, pair_stream
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart, WeightBoard
+from orpo_ray.weights.published import publish_directory
 from tests.tiny.fake_engine import FakeEngineSampler, FakeEngineSpec, write_sums
 
 _PATIENCE_S = 240
@@ -84,7 +85,7 @@ class StreamRun:
         gate = StalenessGate(self.geometry, self.config.policy.max_staleness)
         board: Any = ray.remote(num_cpus=0)(WeightBoard).remote(Version(0, "initial", step=0, epoch=0), gate)
         number = self.geometry.version_at(first_step)
-        current = Version(number, f"version-{number}", step=first_step)
+        current = self._published(number, first_step)
         ray.get(board.start_attempt.remote(AttemptStart(self.spec.attempt, first_step, None), current, []))
         stream = pair_stream(
             self.spec, board, self.geometry, first_step * self.geometry.global_batch, FakeEngineSampler
@@ -107,8 +108,9 @@ class StreamRun:
                     time.sleep(step_seconds)
                     barrier.wait()  # a step ends for all ranks together
                     if publishes and rank == 0 and self.geometry.version_at(step) > student:
-                        version = Version(student + 1, f"version-{student + 1}", step)
-                        self.removable += ray.get(board.publish.remote(self.spec.attempt, version))
+                        version = self._published(student + 1, step)
+                        gone = ray.get(board.publish.remote(self.spec.attempt, version))
+                        self.removable += [Path(path).name for path in gone]
                     if stop(step):
                         break
             except BaseException:
@@ -122,3 +124,9 @@ class StreamRun:
             if error is not None and not isinstance(error, threading.BrokenBarrierError):
                 raise error
         return sorted((row for rank in ranks for row in rank.result()), key=lambda row: (row.step, row.rank))
+
+    def _published(self, number: int, step: int) -> Version:
+        """A version's directory, without weights: the fake engine needs none."""
+        directory = self.directory / f"version-{number}"
+        publish_directory(directory, lambda path: None, {"number": number})
+        return Version(number, str(directory), step)
