@@ -149,6 +149,47 @@ def show(
 
 
 @app.command()
+def traces(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its directory.", show_default=False)],
+    storage: Annotated[Path, typer.Option(metavar="DIR", help="Where runs lie: their storage.path.")] = Path("runs"),
+    pairs: Annotated[bool, typer.Option("--pairs", help="Preference pairs, chosen beside rejected.")] = False,
+    source: Annotated[
+        str | None, typer.Option(metavar="WHOSE", help="teacher, initial or live; for pairs also none (SFT).")
+    ] = None,
+    verdict: Annotated[str | None, typer.Option(metavar="VERDICT", help="right, wrong or unparsed.")] = None,
+    truncated: Annotated[
+        bool | None, typer.Option("--truncated/--whole", help="Cut by max_tokens, or not.", show_default=False)
+    ] = None,
+    kept: Annotated[
+        bool | None, typer.Option("--kept/--dropped", help="Counts for training, or not.", show_default=False)
+    ] = None,
+    version: Annotated[str | None, typer.Option(metavar="RANGE", help="Version of the student, as 3 or 2..5.")] = None,
+    epoch: Annotated[str | None, typer.Option(metavar="RANGE", help="Epoch of a live trace or a pair.")] = None,
+    prompt: Annotated[str | None, typer.Option(metavar="ID", help="Of this prompt.")] = None,
+    search: Annotated[str | None, typer.Option(metavar="TEXT", help="Prompt or trace has this text in it.")] = None,
+    overlap: Annotated[str | None, typer.Option(metavar="RANGE", help="ROUGE-L overlap, as 0.5..0.8 or 0.9..")] = None,
+    tokens: Annotated[str | None, typer.Option(metavar="RANGE", help="Length in tokens, as 10..40.")] = None,
+    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, one a line.")] = False,
+    export: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write them to a .jsonl, .parquet or .csv file.")
+    ] = None,
+) -> None:
+    """Look at the traces and pairs of a run.
+
+    The overlap of a trace is the highest with another kept one of its prompt; that of a pair is between its two traces.
+    """
+    from orpo_ray.cli.traces import show_traces, trace_filters
+
+    filters = trace_filters(
+        {"source": source, "verdict": verdict, "truncated": truncated, "kept": kept, "prompt_id": prompt},
+        {"version": version, "epoch": epoch, "overlap": overlap, "tokens": tokens},
+        search,
+    )
+    show_traces(run, storage, filters, pairs=pairs, limit=limit, as_json=as_json, export=export)
+
+
+@app.command()
 def plan(
     file: File,
     set_: Set = None,

@@ -9,6 +9,7 @@ them, so that a resumed run finds a block without an index and drops what a dead
 import os
 import re
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,15 @@ class Journal:
         pq.write_table(table, partial, compression="zstd")
         os.replace(partial, final)
         return final
+
+    def blocks(self) -> Iterator[tuple[int, pa.Table]]:
+        """Every sampled block in the order of its rows, with the optimizer step (from 1) that trains it; lazily."""
+        for directory in sorted(self.directory.glob("step-*")):
+            step = 1 + int(directory.name.removeprefix("step-"))
+            # Where two versions sampled the same rows, the newer is the one that `find` gives.
+            newest = {match[1]: file for file in sorted(directory.iterdir()) if (match := _NAME.fullmatch(file.name))}
+            for file in newest.values():
+                yield step, pq.read_table(file)
 
     def drop_dead_timeline(self, step: int, version: int) -> int:
         """Remove blocks from optimizer step `step` on that a version after `version` sampled; returns how many."""
