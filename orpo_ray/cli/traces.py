@@ -58,8 +58,6 @@ def show_traces(
 
 def _rows(opened: RunTraces, filters: Filters, *, pairs: bool) -> Iterator[TraceRow | PairRow]:
     if pairs:
-        if filters.source == "teacher":
-            raise InputError("--source teacher: the chosen trace of every pair is the teacher's; take live or initial")
         rows: Iterator[TraceRow | PairRow] = opened.pairs()
     else:
         # An epoch, as a live trace has one, leaves the stored ones out without reading them.

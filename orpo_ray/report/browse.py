@@ -15,6 +15,7 @@ from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.errors import InputError
 from orpo_ray.pairs import PairGroup, from_table
+from orpo_ray.pairs.group import Origin
 from orpo_ray.sampling.journal import Journal
 from orpo_ray.tasks import Row, Task
 from orpo_ray.tasks.split_of import split_of
@@ -67,7 +68,8 @@ class PairRow:
     Attributes:
         row: place of its prompt in the stream; `pair` counts the pairs of one row from 0.
         step: the optimizer step that trains it, from 1; `trained` says whether that step is done.
-        source: whose trace the rejected one is; `none` for a pair without one (SFT).
+        source: whose trace the rejected one is, the teacher's own where negatives.source says so; `none` for a pair
+            without one (SFT).
         version: the student version that sampled the rejected trace; 0 for the initial student.
         verdict, truncated: of the rejected trace.
         overlap: ROUGE-L F of chosen and rejected.
@@ -80,7 +82,7 @@ class PairRow:
     epoch: int
     trained: bool
     prompt_id: str
-    source: Literal["live", "initial", "none"]
+    source: Origin
     version: int
     verdict: str | None
     truncated: bool | None
@@ -117,9 +119,9 @@ class RunTraces:
             yield from self._pairs_of(step, group, trained)
 
     def store(self, source: Literal["teacher", "initial"]) -> TraceStore | None:
-        """The finished store of a source; None while its phase is not done."""
+        """The finished store of a source; None while its phase is not done, and where the run needs no such traces."""
         phase = self._record["phases"].get({"teacher": "TEACH", "initial": "SEED"}[source])
-        if phase is None or phase["state"] != "done":
+        if phase is None or phase["state"] != "done" or not phase["result"].get("path"):
             return None
         recorded = Path(phase["result"]["path"])
         # The storage may have been moved since, or be mounted elsewhere.

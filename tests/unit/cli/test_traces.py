@@ -52,7 +52,6 @@ def test_nothing_that_fits_is_said(call: Call) -> None:
         (["--verdict", "good"], "--verdict good: take right, wrong, unparsed"),
         (["--source", "student"], "--source student: take teacher, initial, live, none"),
         (["--overlap", "much"], "--overlap much: give a number or a range"),
-        (["--pairs", "--source", "teacher"], "the chosen trace of every pair is the teacher's"),
         (["--export", "rows.xls"], "take .jsonl, .parquet, .csv"),
     ],
 )
