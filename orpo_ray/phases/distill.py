@@ -1,6 +1,7 @@
 """DISTILL: one stream over all epochs, from samplers on live weights to the worker group and back."""
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ from orpo_ray.weights.board import WeightBoard
 from orpo_ray.weights.published import IncompleteVersionError, check_published
 
 log = logging.getLogger(__name__)
+
+# Carried by Train from the driver to its controller.
+_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 class Distill:
@@ -95,6 +99,8 @@ class Distill:
         phi = PhiRule.of(config, geometry, _initial_diversity(context))
         worker = WorkerSpec(config, layout, geometry, attempt.start, attempt.current, initial.path, phi)
         cpus, gpus = config.resources.trainer_cpus, config.resources.trainer_gpus
+        # Left to itself Train gives a worker group a minute to find its place, and tries again for ever.
+        os.environ[_START_TIMEOUT] = str(config.limits.start_s)
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"spec": worker, "board": board},
@@ -113,7 +119,7 @@ class Distill:
                 name=f"attempt-{attempt.start.number:03d}",
                 storage_path=str((layout.run / "train").resolve()),
                 # Which faults are worth another attempt is decided here, by their cause.
-                failure_config=FailureConfig(max_failures=0),
+                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
             ),
         )
         trainer.fit()

@@ -4,14 +4,18 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orpo_ray.config import dump_config
+from orpo_ray.errors import OrpoRayError
+from orpo_ray.phases.distill import Distill
+from orpo_ray.phases.seed import Seed
 from tests.tiny.models import make_model
-from tests.tiny.runs import tiny_config
+from tests.tiny.runs import context_of, teach_by_hand, tiny_config
 
 ROOT = Path(__file__).parents[2]
 ROLE = "orpo-ray.io/role"
@@ -108,3 +112,23 @@ def test_every_role_is_on_its_own_nodes_and_the_head_on_none(tmp_path: Path) -> 
     assert roles("Evaluator") == {"sampler"}
     assert roles("RayTrainWorker") == {"trainer"}
     assert roles("TeacherCaller") <= {"anywhere", "teacher", "sampler", "trainer"}
+
+
+@pytest.mark.slow
+def test_train_workers_that_find_no_place_end_the_run(ray_session: None, tmp_path: Path) -> None:
+    """As where an autoscaler cannot bring their nodes: a wait has its limit, and the run says what it waited for."""
+    config = tiny_config(
+        tmp_path / "runs",
+        make_model(tmp_path / "student"),
+        resources={"block_rows": 2, "trainer_labels": {ROLE: "nobody"}},
+        limits={"start_s": 60, "failures": 0},
+    )
+    context = context_of(config)
+    teach_by_hand(context)
+    context.results["SEED"] = Seed().run(context)
+    began = time.monotonic()
+    with pytest.raises(OrpoRayError) as failed:
+        Distill().run(context)
+    assert 60 <= time.monotonic() - began < 200
+    assert "failures is 0" in str(failed.value)
+    assert "tart" in str(failed.value)

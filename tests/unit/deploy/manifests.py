@@ -56,7 +56,7 @@ VALUES: dict[str, Json] = {
     "kueue": {"queue": "orpo-ray"},
     "monitored": {"monitoring": {"enabled": True}},
     "other volumes": {"storage": {"existingClaim": "mine"}, "models": {"storageClassName": "fast"}},
-    "file": {"runFile": (KUSTOMIZE / "base" / "run.yaml").read_text() + "limits: {failures: 7}\n"},
+    "file": {"runFile": (KUSTOMIZE / "base" / "run.yaml").read_text() + "  failures: 7\n"},
     "gpus": {
         "apiKeyEnv": "TEACHER_KEY",
         "groups": {"trainers": {"gpus": 4, "cpu": "16", "tolerations": [{"key": "spot", "operator": "Exists"}]}},
