@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig
+from orpo_ray.pairs.phi import scheduled
 from orpo_ray.phases.fit import Bundle, ClusterShape, Demand, NodeGroup, demands_of, misfits
 from orpo_ray.phases.needs import GIB, Group, count_parameters, groups_by_phase, logical_cpus
 from orpo_ray.phases.prepare import disk_bytes
@@ -23,7 +24,7 @@ class Amounts:
 
     Attributes:
         prompts: training prompts; the count of those with a right teacher trace is known after TEACH only.
-        live_traces: expected, since a coin of policy.phi decides; no more than that for whole epochs.
+        live_traces: expected, since a coin of policy.phi decides; with phi_schedule `adaptive`, of the first epoch's φ.
         disk_bytes: about, on the storage; None where the student's size is not known here.
     """
 
@@ -95,6 +96,8 @@ def make_plan(config: RunConfig, cluster: ClusterShape, *, own_cluster: bool, pa
     """
     parameters = parameters or count_parameters(config.student.model)
     by_phase = groups_by_phase(config, parameters)
+    if not config.trains:
+        by_phase = {"EVALUATE": by_phase["EVALUATE"]}
     if own_cluster:
         cluster = _with_cpus(cluster, logical_cpus(config, 1))
     problems: dict[str, list[str]] = {}
@@ -131,27 +134,28 @@ def amounts_of(config: RunConfig, parameters: int) -> Amounts | None:
     prompts = _prompts(config)
     if prompts is None:
         return None
-    sampling, evaluation = config.sampling, config.eval_max_tokens
-    k, longest, epochs = sampling.k, sampling.max_tokens, config.train.epochs
-    recorded = config.teacher.backend == "recorded"
-    tests = config.task.test_size
-    held_out = tests
+    sampling, evaluation, trains = config.sampling, config.eval_max_tokens, config.trains
+    k, longest, epochs = sampling.k, sampling.max_tokens, config.train.epochs if trains else 0
+    held_out = tests = config.task.test_size
     if config.export.select == "best" and has_validation(config.task):
         held_out += config.task.validation_size
+    recorded = config.teacher.backend == "recorded"
+    asked = prompts * k if trains else 0
+    initial = asked if config.negatives_source == "student" else 0
+    live = round(prompts * sum(scheduled(config.live_policy, epochs))) * k if trains else 0
     geometry = config.geometry(prompts)
-    live = round(config.policy.phi * prompts * epochs) * k
-    stored = (prompts * k * (1 if recorded else 2) + live) * longest * _BYTES_A_TOKEN
+    stored = (asked * (not recorded) + initial + live) * longest * _BYTES_A_TOKEN
     return Amounts(
         prompts=prompts,
-        teacher_traces=prompts * k,
-        teacher_tokens=0 if recorded else prompts * k * longest + tests * evaluation,
-        initial_traces=prompts * k,
-        initial_tokens=prompts * k * longest,
+        teacher_traces=asked,
+        teacher_tokens=0 if recorded or not trains else asked * longest + tests * evaluation,
+        initial_traces=initial,
+        initial_tokens=initial * longest,
         live_traces=live,
         live_tokens=live * longest,
         pairs=prompts * epochs * config.train.pairs_per_prompt,
-        steps=geometry.steps,
-        versions=geometry.version_at(geometry.steps),
+        steps=geometry.steps if trains else 0,
+        versions=geometry.version_at(geometry.steps) if trains else 0,
         evaluations=epochs + 1,
         evaluation_tokens=(epochs + 1) * held_out * evaluation,
         disk_bytes=_disk(config, parameters) + stored if parameters else None,

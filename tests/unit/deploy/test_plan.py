@@ -55,6 +55,21 @@ def test_recorded_traces_cost_no_tokens() -> None:
     assert amounts.teacher_tokens == 0
 
 
+def test_a_recipe_costs_what_it_samples() -> None:
+    sft = amounts_of(config(train={"objective": "sft"}), 1)
+    assert sft is not None
+    assert (sft.initial_traces, sft.live_traces, sft.teacher_traces) == (0, 0, 400)
+    # φ 0, 0.5, 1 over three epochs of 100 prompts: as many live prompts as at 0.5 throughout.
+    rising = amounts_of(config(policy={"phi": 0.0, "phi_schedule": "linear", "phi_end": 1.0}), 1)
+    assert rising is not None
+    assert rising.live_traces == 150 * 4
+    untrained = config(train={"objective": "none"})
+    nothing = amounts_of(untrained, 1)
+    assert nothing is not None
+    assert (nothing.teacher_tokens, nothing.initial_tokens, nothing.steps, nothing.evaluations) == (0, 0, 0, 1)
+    assert make_plan(untrained, SMALL, own_cluster=True).phases.keys() == {"EVALUATE"}
+
+
 def test_rows_that_would_have_to_be_fetched_are_not_counted() -> None:
     assert amounts_of(config(task={"name": "gsm8k", "train_size": None}), 1) is None
 
