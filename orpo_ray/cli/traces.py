@@ -44,7 +44,7 @@ def show_traces(
     Raises:
         InputError: there is no such run, its traces are gone, or the file cannot be written.
     """
-    opened = RunTraces(find_run(run, storage))
+    opened = RunTraces.open(find_run(run, storage))
     rows = islice(_rows(opened, filters, pairs=pairs), limit)
     if export is not None:
         count = write_rows(export, PairRow if pairs else TraceRow, rows)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.evaluation.evaluator import write_json
 from orpo_ray.phases.context import RunContext
 from orpo_ray.weights.published import MANIFEST, check_published, publish_directory
 
@@ -19,10 +20,14 @@ class Export:
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Copy the selected student, and describe it."""
+        from orpo_ray.report.browse import RunTraces
+        from orpo_ray.report.data_card import data_card
+        from orpo_ray.report.data_card_text import data_card_markdown
         from orpo_ray.report.model_card import model_card
 
         source, epoch = self._selected(context)
         facts = check_published(source)
+        data = data_card(RunTraces(context.layout, context.config, context.results), context.results)
 
         def write(directory: Path) -> None:
             for file in source.iterdir():
@@ -30,6 +35,8 @@ class Export:
                     shutil.copy(file, directory / file.name)
             _generation_config(directory)
             (directory / "README.md").write_text(model_card(context.config, context.results, epoch), encoding="utf-8")
+            (directory / "DATA_CARD.md").write_text(data_card_markdown(data), encoding="utf-8")
+            write_json(directory / "data_card.json", data)
 
         publish_directory(context.layout.export, write, {"step": facts["step"], "epoch": epoch})
         return {"path": str(context.layout.export), "epoch": epoch, "select": context.config.export.select}

@@ -5,7 +5,7 @@ text of a live trace by the student's tokenizer, its verdict by the task's verif
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,12 +96,21 @@ class PairRow:
 
 
 class RunTraces:
-    """What lies below one run's directory, opened as it is asked for."""
+    """What lies below one run's directory, opened as it is asked for.
 
-    def __init__(self, layout: RunLayout) -> None:
-        self._layout = layout
-        self._record: dict[str, Any] = json.loads(layout.state.read_text(encoding="utf-8"))
-        self.config: RunConfig = parse_config(self._record["config"], source=str(layout.state))
+    Args:
+        results: of the phases that are done, by name.
+    """
+
+    def __init__(self, layout: RunLayout, config: RunConfig, results: Mapping[str, Mapping[str, Any]]) -> None:
+        self._layout, self.config, self._results = layout, config, results
+
+    @classmethod
+    def open(cls, layout: RunLayout) -> "RunTraces":
+        """From the run's own record."""
+        record = json.loads(layout.state.read_text(encoding="utf-8"))
+        results = {name: phase["result"] for name, phase in record["phases"].items() if phase["state"] == "done"}
+        return cls(layout, parse_config(record["config"], source=str(layout.state)), results)
 
     def traces(self, sources: Sequence[Source] = SOURCES) -> Iterator[TraceRow]:
         """Traces of the teacher, of the initial student, then those live ones that pairs are made of."""
@@ -114,16 +123,16 @@ class RunTraces:
 
     def pairs(self) -> Iterator[PairRow]:
         """Every sampled pair in the order of the stream; rows that only fill up a batch are left out."""
-        trained = self._steps_trained()
-        for step, group in self._groups():
+        trained = self.steps_trained()
+        for step, group in self.groups():
             yield from self._pairs_of(step, group, trained)
 
     def store(self, source: Literal["teacher", "initial"]) -> TraceStore | None:
         """The finished store of a source; None while its phase is not done, and where the run needs no such traces."""
-        phase = self._record["phases"].get({"teacher": "TEACH", "initial": "SEED"}[source])
-        if phase is None or phase["state"] != "done" or not phase["result"].get("path"):
+        path = self._results.get({"teacher": "TEACH", "initial": "SEED"}[source], {}).get("path")
+        if path is None:
             return None
-        recorded = Path(phase["result"]["path"])
+        recorded = Path(path)
         # The storage may have been moved since, or be mounted elsewhere.
         directory = self._layout.storage / "traces" / recorded.name
         manifest = (directory if directory.is_dir() else recorded) / MANIFEST
@@ -166,6 +175,10 @@ class RunTraces:
     def _rows(self) -> dict[str, Row]:
         return {row.id: row for row in self.task.rows()} if self.task is not None else {}
 
+    def is_cut(self, tokens: Sequence[int]) -> bool:
+        """Whether a trace has no end token, as one has that the token limit cut."""
+        return tokens[-1] not in self._end_tokens
+
     @cached_property
     def _end_tokens(self) -> set[int]:
         from transformers import GenerationConfig
@@ -177,7 +190,8 @@ class RunTraces:
             return ends
         return ends | (set(more) if isinstance(more, list) else {more})
 
-    def _groups(self) -> Iterator[tuple[int, PairGroup]]:
+    def groups(self) -> Iterator[tuple[int, PairGroup]]:
+        """Every sampled pair group, with the optimizer step (from 1) that trains it."""
         for step, table in Journal(self._layout.journal, self.config.train.global_batch).blocks():
             for group in from_table(table):
                 if group.real:
@@ -185,7 +199,7 @@ class RunTraces:
 
     def _stored(self, source: Source, traces: Sequence[Trace]) -> Iterator[TraceRow]:
         overlaps = _overlaps([trace.text for trace in traces], [trace.kept for trace in traces])
-        lengths = self._lengths(traces)
+        lengths = self.lengths(traces)
         for trace, overlap, tokens in zip(traces, overlaps, lengths, strict=True):
             yield TraceRow(
                 source=source,
@@ -208,18 +222,18 @@ class RunTraces:
             )
 
     def _live(self) -> Iterator[TraceRow]:
-        for step, group in self._groups():
+        for step, group in self.groups():
             if group.policy != "live":
                 continue
-            texts = [self._decode(tokens) for tokens in group.rejected]
+            texts = [self.decode(tokens) for tokens in group.rejected]
             overlaps = _overlaps(texts, [True] * len(texts))
             for place, (tokens, text, overlap) in enumerate(zip(group.rejected, texts, overlaps, strict=True)):
                 yield TraceRow(
                     source="live",
                     prompt_id=group.prompt_id,
                     sample=place,
-                    verdict=self._verdict(group.prompt_id, text),
-                    truncated=tokens[-1] not in self._end_tokens,
+                    verdict=self.verdict(group.prompt_id, text),
+                    truncated=self.is_cut(tokens),
                     kept=True,
                     near_duplicate=False,
                     version=group.version,
@@ -235,10 +249,10 @@ class RunTraces:
                 )
 
     def _pairs_of(self, step: int, group: PairGroup, trained: int) -> Iterator[PairRow]:
-        prompt = self._prompt(group.prompt_id) or self._decode(group.prompt)
-        chosen = [self._decode(tokens) for tokens in group.chosen]
-        rejected = [self._decode(tokens) for tokens in group.rejected]
-        verdicts = [self._verdict(group.prompt_id, text) for text in rejected]
+        prompt = self._prompt(group.prompt_id) or self.decode(group.prompt)
+        chosen = [self.decode(tokens) for tokens in group.chosen]
+        rejected = [self.decode(tokens) for tokens in group.rejected]
+        verdicts = [self.verdict(group.prompt_id, text) for text in rejected]
         for pair, (right, wrong) in enumerate(zip(group.pair_chosen, group.pair_rejected, strict=True)):
             has = wrong >= 0
             logp = group.rejected_logp[wrong] if has else None
@@ -252,7 +266,7 @@ class RunTraces:
                 source=group.policy,
                 version=group.version,
                 verdict=verdicts[wrong] if has else None,
-                truncated=group.rejected[wrong][-1] not in self._end_tokens if has else None,
+                truncated=self.is_cut(group.rejected[wrong]) if has else None,
                 overlap=round(rouge_l(chosen[right], rejected[wrong]), 6) if has else None,
                 chosen_tokens=len(group.chosen[right]),
                 rejected_tokens=len(group.rejected[wrong]) if has else None,
@@ -262,25 +276,28 @@ class RunTraces:
                 rejected=rejected[wrong] if has else None,
             )
 
-    def _lengths(self, traces: Sequence[Trace]) -> list[int]:
+    def lengths(self, traces: Sequence[Trace]) -> list[int]:
         """Tokens with the end token, where there is one."""
         if all(trace.token_ids is not None for trace in traces):
             return [len(trace.token_ids or ()) for trace in traces]
         encoded = self.tokenizer([trace.text for trace in traces], add_special_tokens=False).input_ids
         return [len(ids) + (not trace.truncated) for ids, trace in zip(encoded, traces, strict=True)]
 
-    def _decode(self, tokens: Sequence[int]) -> str:
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of token ids of the student, without special tokens."""
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
 
     def _prompt(self, prompt_id: str) -> str | None:
         row = self._rows.get(prompt_id)
         return self.task.prompt(row) if self.task is not None and row is not None else None
 
-    def _verdict(self, prompt_id: str, text: str) -> str | None:
+    def verdict(self, prompt_id: str, text: str) -> str | None:
+        """The task's verdict on a trace; None where the task or the row is not there."""
         row = self._rows.get(prompt_id)
         return str(self.task.classify(row, text)) if self.task is not None and row is not None else None
 
-    def _steps_trained(self) -> int:
+    def steps_trained(self) -> int:
+        """The last optimizer step that is done."""
         if not self._layout.metrics.is_file():
             return 0
         step = 0

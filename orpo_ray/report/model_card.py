@@ -1,6 +1,5 @@
 """README.md of the exported student: where it comes from, and how good it is."""
 
-import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,9 +11,8 @@ import yaml
 from orpo_ray import __version__
 from orpo_ray.config import RunConfig
 from orpo_ray.evaluation.accuracy import Accuracy
-from orpo_ray.report.wording import parameters, percent, teacher_accuracy
+from orpo_ray.report.wording import HUB_NAME, model_name, parameters, percent, teacher_accuracy
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 # Where a run worked, and on how many machines, is nobody's concern who reads the card.
 _LEFT_OUT = {"storage", "resources", "limits", "tracking"}
 
@@ -30,27 +28,22 @@ def model_card(config: RunConfig, results: Mapping[str, Mapping[str, Any]], epoc
     template = environment.from_string((files("orpo_ray.report") / "model_card.jinja").read_text(encoding="utf-8"))
     options = config.model_dump(mode="json", by_alias=True, exclude=_LEFT_OUT)
     student = config.student.model
-    on_hub = _HUB_NAME.fullmatch(student) and not Path(student).is_dir()
+    on_hub = HUB_NAME.fullmatch(student) and not Path(student).is_dir()
     size = results.get("PREPARE", {}).get("student", {}).get("parameters")
     return template.render(
         version=__version__,
         config=config,
         epoch=epoch,
         base_model=student if on_hub else None,
-        student=_last_part(student),
+        student=model_name(student),
         size=parameters(size) if size else None,
-        teacher=_last_part(config.teacher.model or config.teacher.path or config.teacher.backend),
+        teacher=model_name(config.teacher.model or config.teacher.path or config.teacher.backend),
         max_tokens=config.eval_max_tokens,
         accuracy=list(_accuracy(results)),
         training=list(_training(config, results.get("DISTILL", {}))),
         data=list(_data(results)),
         yaml=yaml.safe_dump(options, sort_keys=False, allow_unicode=True),
     )
-
-
-def _last_part(name: str) -> str:
-    """A model's name without the directories of the machine that it was trained on; a hub name stays whole."""
-    return name if _HUB_NAME.fullmatch(name) else name.rstrip("/").rpartition("/")[2]
 
 
 def _accuracy(results: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, str]]:

@@ -1,10 +1,13 @@
 """Numbers, and what a phase did, in words."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from orpo_ray.evaluation.accuracy import Accuracy
+
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def duration(seconds: float) -> str:
@@ -29,6 +32,11 @@ def parameters(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f}".removesuffix(".0") + f" {unit}"
     return str(count)
+
+
+def model_name(name: str) -> str:
+    """A model's name without the directories of the machine that it was trained on; a hub name stays whole."""
+    return name if HUB_NAME.fullmatch(name) else name.rstrip("/").rpartition("/")[2]
 
 
 def from_here(path: Path) -> str:

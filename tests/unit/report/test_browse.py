@@ -28,7 +28,7 @@ def layout(tmp_path: Path) -> RunLayout:
 
 @pytest.fixture
 def opened(layout: RunLayout) -> RunTraces:
-    return RunTraces(layout)
+    return RunTraces.open(layout)
 
 
 def test_all_traces_come_source_by_source(opened: RunTraces) -> None:
@@ -80,7 +80,7 @@ def test_without_the_task_s_rows_what_they_would_say_is_not_known(layout: RunLay
     record = json.loads(layout.state.read_text())
     record["config"]["task"]["name"] = "no.such.module:Task"
     write_state(layout, config=record["config"])
-    (live, _), pair = RunTraces(layout).traces(["live"]), next(RunTraces(layout).pairs())
+    (live, _), pair = RunTraces.open(layout).traces(["live"]), next(RunTraces.open(layout).pairs())
     assert (live.prompt, live.verdict, live.text) == (None, None, answers(rows()[0])[2])
     assert pair.verdict is None
     assert pair.prompt == "x"
@@ -90,12 +90,12 @@ def test_a_run_whose_traces_are_gone_says_so(layout: RunLayout) -> None:
     for file in layout.traces("teacher", "k").iterdir():
         file.unlink()
     with pytest.raises(InputError, match="traces of this run are gone"):
-        list(RunTraces(layout).traces(["teacher"]))
+        list(RunTraces.open(layout).traces(["teacher"]))
 
 
 def test_a_run_that_has_no_traces_yet_shows_none(layout: RunLayout) -> None:
     write_state(layout, phases={})
-    assert list(RunTraces(layout).traces(["teacher", "initial"])) == []
+    assert list(RunTraces.open(layout).traces(["teacher", "initial"])) == []
 
 
 @pytest.mark.parametrize(
