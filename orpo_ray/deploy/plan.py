@@ -7,8 +7,7 @@ from typing import Any
 from orpo_ray.config import RunConfig
 from orpo_ray.pairs.phi import scheduled
 from orpo_ray.phases.fit import Bundle, ClusterShape, Demand, NodeGroup, demands_of, misfits
-from orpo_ray.phases.needs import GIB, Group, count_parameters, groups_by_phase, logical_cpus
-from orpo_ray.phases.prepare import disk_bytes
+from orpo_ray.phases.needs import GIB, Group, count_parameters, disk_bytes, groups_by_phase, logical_cpus
 from orpo_ray.tasks.split_of import has_validation, split_of
 
 DRIVER = Demand("driver", (Bundle(1.0),))

@@ -5,8 +5,7 @@ from typing import Any
 
 from orpo_ray.deploy.pools import Pool
 from orpo_ray.deploy.shape import GPU
-from orpo_ray.phases.cluster import AUTOSCALED
-from orpo_ray.phases.needs import GIB
+from orpo_ray.phases.needs import AUTOSCALED, GIB
 
 Json = dict[str, Any]
 

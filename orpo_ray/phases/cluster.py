@@ -13,15 +13,13 @@ from orpo_ray.config import RunConfig
 from orpo_ray.errors import InputError
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.fit import ClusterShape, NodeGroup, check_places
-from orpo_ray.phases.needs import GIB, check_fits, count_parameters, logical_cpus, machine_memory
+from orpo_ray.phases.needs import AUTOSCALED, GIB, check_fits, count_parameters, logical_cpus, machine_memory
 from orpo_ray.phases.phase import Phase
 
 _END_S = 15.0
 _ANSWER_S = 10.0
 # Ray sets this one inside a submitted job; RAY_ADDRESS it sets there only sometimes.
 _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
-# Set by the manifests in deploy/: Ray does not tell a driver what an autoscaler may add.
-AUTOSCALED = "ORPO_RAY_AUTOSCALED"
 # Processes that this one had before Ray was started, so that only Ray's own are ended with it.
 _before: set[int] = set()
 

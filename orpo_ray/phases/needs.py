@@ -22,6 +22,12 @@ _ENGINE_BYTES = 5 * GIB // 2
 _WORKER_BYTES = 3 * GIB // 2
 # Weights, gradients and AdamW's two moments in float32: what one worker holds where ZeRO shares nothing.
 _BYTES_A_PARAMETER = 16
+# A checkpoint holds the weights in training precision, and float32 weights and two moments for the optimizer.
+_CHECKPOINT_BYTES_A_PARAMETER = 16
+# Traces, journal, ledger, Ray's own logs.
+_OTHER_BYTES = GIB // 2
+# Set by the manifests in deploy/, where an autoscaler brings nodes: Ray does not tell a driver what one may add.
+AUTOSCALED = "ORPO_RAY_AUTOSCALED"
 
 
 @dataclass(frozen=True)
@@ -133,6 +139,21 @@ def count_parameters(model: str) -> int:
             header = json.loads(opened.read(length))
         total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
     return total
+
+
+def disk_bytes(config: RunConfig, parameters: int = 0, weights: int = 0) -> int:
+    """About how much a run writes: checkpoints, published students that samplers may still read, and the export.
+
+    Args:
+        parameters, weights: the student's parameters, and bytes of its weights; read from its files where 0.
+    """
+    parameters = parameters or count_parameters(config.student.model)
+    weights = weights or sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
+    # One checkpoint more than are kept, while the next is written; a version in the making, one a step of staleness,
+    # the newest, and the evaluator's.
+    checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * parameters
+    versions = (config.policy.max_staleness + 3) * weights
+    return checkpoints + versions + weights + _OTHER_BYTES
 
 
 def _amount(kind: str, value: float) -> str:

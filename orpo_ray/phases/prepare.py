@@ -4,7 +4,6 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig
@@ -14,15 +13,10 @@ from orpo_ray.errors import InputError
 from orpo_ray.phases.cluster import connect
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
-from orpo_ray.phases.needs import GIB, count_parameters, machine_memory, required_resources
+from orpo_ray.phases.needs import GIB, count_parameters, disk_bytes, machine_memory, required_resources
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import has_validation, split_of
 from orpo_ray.traces.model_fingerprint import model_fingerprint
-
-# A checkpoint holds the weights in training precision, and float32 weights and two moments for the optimizer.
-_CHECKPOINT_BYTES_A_PARAMETER = 16
-# Traces, journal, ledger, Ray's own logs.
-_OTHER_BYTES = GIB // 2
 
 
 class Prepare:
@@ -121,21 +115,6 @@ def check_storage(config: RunConfig, layout: RunLayout) -> None:
             f"storage.path: {layout.storage} has {free / GIB:.1f} GiB free, and this run writes about "
             f"{needed / GIB:.1f} GiB; free some, lower train.checkpoints_kept, or give another directory"
         )
-
-
-def disk_bytes(config: RunConfig, parameters: int = 0, weights: int = 0) -> int:
-    """About how much a run writes: checkpoints, published students that samplers may still read, and the export.
-
-    Args:
-        parameters, weights: the student's parameters, and bytes of its weights; read from its files where 0.
-    """
-    parameters = parameters or count_parameters(config.student.model)
-    weights = weights or sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
-    # One checkpoint more than are kept, while the next is written; a version in the making, one a step of staleness,
-    # the newest, and the evaluator's.
-    checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * parameters
-    versions = (config.policy.max_staleness + 3) * weights
-    return checkpoints + versions + weights + _OTHER_BYTES
 
 
 def check_prompts(config: RunConfig, rows: dict[str, Task]) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from orpo_ray.config import RunConfig
 from orpo_ray.errors import InputError
-from orpo_ray.phases.prepare import Prepare, disk_bytes
+from orpo_ray.phases.needs import disk_bytes
+from orpo_ray.phases.prepare import Prepare
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, tiny_config
 
