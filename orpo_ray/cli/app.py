@@ -190,6 +190,31 @@ def traces(
 
 
 @app.command()
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its directory.", show_default=False)],
+    storage: Annotated[Path, typer.Option(metavar="DIR", help="Where runs lie: their storage.path.")] = Path("runs"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="As Markdown, without the plots.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to; - prints it. Beside the run where left out.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a run's report.
+
+    One HTML file that needs no other: accuracy, curves, data card, cost, sample traces, environment, configuration.
+    """
+    from orpo_ray.cli.report import write_report
+
+    write_report(run, storage, markdown=markdown, output=output)
+
+
+@app.command()
 def plan(
     file: File,
     set_: Set = None,

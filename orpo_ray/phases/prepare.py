@@ -12,6 +12,7 @@ from orpo_ray.config.layout import RunLayout
 from orpo_ray.errors import InputError
 from orpo_ray.phases.cluster import connect
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.environment import environment
 from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
 from orpo_ray.phases.needs import GIB, count_parameters, disk_bytes, machine_memory, required_resources
 from orpo_ray.tasks import Task
@@ -52,8 +53,8 @@ class Prepare:
         """Check all of it; every mistake is named in one message.
 
         Returns:
-            `rows` (by split: prompts and a fingerprint of all that they hold), `student` (fingerprint and parameters)
-            and `resources` (by phase, what is asked).
+            `rows` (by split: prompts and a fingerprint of all that they hold), `student` (fingerprint and parameters),
+            `resources` (by phase, what is asked) and `environment` (what it runs on).
         """
         config = context.config
         rows: dict[str, Task] = {}
@@ -74,6 +75,7 @@ class Prepare:
             },
             "student": {"fingerprint": model_fingerprint(config.student.model), "parameters": parameters},
             "resources": required_resources(config, parameters),
+            "environment": environment(),
         }
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
