@@ -3,6 +3,7 @@
 runs/                          storage.path
   traces/teacher-<key>/        teacher traces, shared by every run with the same fingerprint
   traces/student-<key>/        the initial student's traces
+  converted/llama-<key>/       an InternLM2 student in the Llama layout, shared likewise
   demo/                        one run, by its name
     run.json                   phases, their fingerprints and results
     events.jsonl               what happened, one JSON object a line

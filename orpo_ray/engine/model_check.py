@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import Any, Literal
 
+from orpo_ray.engine.internlm2 import MODEL_TYPE
 from orpo_ray.engine.vllm_engine import prepare_environment
 from orpo_ray.errors import InputError
 
@@ -44,7 +45,9 @@ def check_model(path: str, role: Role, *, trust_remote_code: bool = False) -> No
         return
     config = _read_config(directory, where)
     _check_tokenizer(directory, where)
-    _check_weights(directory, role, where)
+    # Conversion reads what PyTorch saved too; any other student is written back from the files that it came in.
+    converted = config.get("model_type") == MODEL_TYPE
+    _check_weights(directory, "teacher" if converted else role, where)
     if not (trust_remote_code and "auto_map" in config):
         _check_architecture(config, where)
 

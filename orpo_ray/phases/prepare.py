@@ -1,9 +1,11 @@
 """PREPARE: everything that can be seen to be wrong is said before anything starts."""
 
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig
@@ -15,6 +17,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.environment import environment
 from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
 from orpo_ray.phases.needs import GIB, count_parameters, disk_bytes, machine_memory, required_resources
+from orpo_ray.phases.student import is_converted, student_directory
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import has_validation, split_of
 from orpo_ray.traces.model_fingerprint import model_fingerprint
@@ -60,14 +63,14 @@ class Prepare:
         rows: dict[str, Task] = {}
         checks: list[Callable[[], None]] = [
             lambda: check_storage(config, context.layout),
-            lambda: _check_student(config),
+            lambda: _check_student(context),
             lambda: _check_options(config),
             lambda: rows.update(_splits(config)),
         ]
         raise_all(checks)
         raise_all([lambda: _check_teacher(config, rows["train"]), lambda: check_prompts(config, rows)])
         self._connect(config)
-        parameters = count_parameters(config.student.model)
+        parameters = count_parameters(str(student_directory(config)))
         return {
             "rows": {
                 split: {"prompts": len(task.rows()), "fingerprint": rows_fingerprint(task)}
@@ -123,7 +126,6 @@ def check_prompts(config: RunConfig, rows: dict[str, Task]) -> None:
     """Raises InputError where a prompt and the longest trace do not fit the student's context together."""
     from transformers import AutoTokenizer
 
-    from orpo_ray.phases.student import student_directory
     from orpo_ray.tasks.prompts import render_prompt
 
     tokenizer = AutoTokenizer.from_pretrained(
@@ -142,10 +144,26 @@ def check_prompts(config: RunConfig, rows: dict[str, Task]) -> None:
                 )
 
 
-def _check_student(config: RunConfig) -> None:
+def _check_student(context: RunContext) -> None:
     from orpo_ray.engine.model_check import check_model
 
+    config = context.config
     check_model(config.student.model, "student", trust_remote_code=config.student.trust_remote_code)
+    directory = student_directory(config)
+    if is_converted(config, directory):
+        _check_length(config, directory)
+        context.say("note", text=f"student.model: InternLM2, read as a Llama model from {directory}")
+
+
+def _check_length(config: RunConfig, directory: Path) -> None:
+    """Its scaling of positions, which works beyond the length it was trained for, is left out of the conversion."""
+    longest = json.loads((directory / "config.json").read_text(encoding="utf-8"))["max_position_embeddings"]
+    for option, tokens in (
+        ("student.engine.max_model_len", config.student.engine.max_model_len),
+        ("student.max_length", config.student.max_length),
+    ):
+        if tokens > longest:
+            raise InputError(f"{option}: {tokens} tokens, but the InternLM2 student has positions for {longest}")
 
 
 def _check_teacher(config: RunConfig, train: Task) -> None:

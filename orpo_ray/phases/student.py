@@ -1,17 +1,46 @@
-"""The initial student's directory on this machine."""
+"""The initial student's directory on this machine, in a layout that trainer and samplers both know."""
 
 from pathlib import Path
 
 from orpo_ray.config import RunConfig
+from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.engine.internlm2 import LAYOUT, is_internlm2, write_llama
 from orpo_ray.errors import InputError
+from orpo_ray.traces.model_fingerprint import model_fingerprint
+from orpo_ray.weights.published import IncompleteVersionError, check_published, publish_directory
 
 
 def student_directory(config: RunConfig) -> Path:
     """The directory of `student.model`; a hub name is downloaded, or found in the hub's cache.
 
+    An InternLM2 student is converted to the Llama layout, once for all runs of `storage.path`, and found again by its
+    fingerprint. All that follows, the export too, sees a Llama model.
+
     Raises:
-        InputError: neither a directory nor a model that the hub gives.
+        InputError: neither a directory nor a model that the hub gives, or an InternLM2 model that cannot be converted.
     """
+    given = _given(config)
+    if not is_internlm2(given):
+        return given
+    key = fingerprint(model_fingerprint(given), LAYOUT)
+    directory = _converted(config) / f"llama-{key}"
+    try:
+        check_published(directory)
+    except IncompleteVersionError:
+        publish_directory(directory, lambda path: write_llama(given, path), {"converted_from": "internlm2"})
+    return directory
+
+
+def is_converted(config: RunConfig, directory: Path) -> bool:
+    """Whether the student's directory is a conversion of the one that the configuration names."""
+    return directory.parent == _converted(config)
+
+
+def _converted(config: RunConfig) -> Path:
+    return Path(config.storage.path).resolve() / "converted"
+
+
+def _given(config: RunConfig) -> Path:
     path = Path(config.student.model)
     if path.is_dir():
         return path.resolve()

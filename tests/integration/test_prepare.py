@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoModelForCausalLM
 
 from orpo_ray.config import RunConfig
 from orpo_ray.errors import InputError
 from orpo_ray.phases.needs import disk_bytes
 from orpo_ray.phases.prepare import Prepare
+from orpo_ray.phases.student import student_directory
+from tests.tiny.internlm2 import make_internlm2
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, tiny_config
 
@@ -57,6 +60,24 @@ def test_a_run_that_can_start(tmp_path: Path, student: Path, traces: Path) -> No
 
     assert result["student"]["parameters"] == AutoModelForCausalLM.from_pretrained(student).num_parameters()
     assert set(result["resources"]) == {"TEACH", "SEED", "DISTILL", "EVALUATE"}
+
+
+def test_an_internlm2_student_is_converted_once(tmp_path: Path, traces: Path) -> None:
+    internlm2 = make_internlm2(tmp_path / "internlm2", binary=True)
+    config = a_config(tmp_path, internlm2, traces)
+    result = prepared(config)
+    directory = student_directory(config)
+    assert directory.parent == tmp_path / "runs" / "converted"
+    model = AutoModelForCausalLM.from_pretrained(directory)
+    assert model.config.model_type == "llama"
+    assert result["student"]["parameters"] == model.num_parameters()
+    written = (directory / "model-00001-of-00002.safetensors").stat().st_mtime_ns
+    assert prepared(config) == result
+    assert (directory / "model-00001-of-00002.safetensors").stat().st_mtime_ns == written
+    short = make_internlm2(tmp_path / "short", max_position_embeddings=80)
+    assert refused(a_config(tmp_path, short, traces)) == (
+        "student.engine.max_model_len: 96 tokens, but the InternLM2 student has positions for 80"
+    )
 
 
 def test_every_mistake_is_named_in_one_message(tmp_path: Path, traces: Path) -> None:
