@@ -26,11 +26,24 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         ConfigError: with every mistake found, each naming the field, what was given and what would be right.
         InputError: the file cannot be read as YAML, or an override not as one.
     """
+    data = read_file(path, overrides, "a run's configuration has sections as `task:` and `student:`")
+    return parse_config(data, source=str(path))
+
+
+def read_file(path: str | Path, overrides: Sequence[str], shape: str) -> dict[str, Any]:
+    """The mapping in a YAML file, with overrides.
+
+    Args:
+        shape: what such a file looks like, for the message.
+
+    Raises:
+        InputError: there is none, or it is not what `shape` says.
+    """
     file = Path(path)
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{file}: no such file; give the path of a run's YAML configuration") from None
+        raise InputError(f"{file}: no such file; give the path of a YAML configuration") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: cannot be read as UTF-8 text: {error}") from None
     try:
@@ -38,10 +51,10 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     except yaml.YAMLError as error:
         raise InputError(f"{file}: not valid YAML: {error}") from None
     if not isinstance(data, dict):
-        raise InputError(f"{file}: holds no mapping; a run's configuration has sections as `task:` and `student:`")
+        raise InputError(f"{file}: holds no mapping; {shape}")
     for override in overrides:
         _apply(data, override)
-    return parse_config(data, source=str(file))
+    return data
 
 
 def parse_config(data: Mapping[str, Any], source: str = "configuration") -> RunConfig:

@@ -15,9 +15,13 @@ from orpo_ray.config.run import RunConfig
 _LONGEST_VALUE = 60
 
 
-def sentences(error: ValidationError) -> list[str]:
-    """One sentence for each mistake; a value that fits none of a union's types is one mistake."""
-    found = [_sentence(detail) for detail in error.errors(include_url=False)]
+def sentences(error: ValidationError, root: type[BaseModel] = RunConfig) -> list[str]:
+    """One sentence for each mistake; a value that fits none of a union's types is one mistake.
+
+    Args:
+        root: the model of the whole file.
+    """
+    found = [_sentence(detail, root) for detail in error.errors(include_url=False)]
     return list(dict.fromkeys(found))
 
 
@@ -43,11 +47,13 @@ def mended(data: dict[str, Any], error: ValidationError) -> dict[str, Any]:
     return data
 
 
-def _sentence(detail: ErrorDetails) -> str:
-    path, model, info = _walk(detail["loc"])
+def _sentence(detail: ErrorDetails, root: type[BaseModel]) -> str:
+    path, model, info = _walk(detail["loc"], root)
     field, kind, given = ".".join(path), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return f"{field}: unknown option{_nearest(path[-1], model)}"
+    if kind == "missing" and len(path) < len(detail["loc"]):
+        return f"{field}: an entry lacks `{detail['loc'][-1]}`"
     if kind == "missing":
         return f"{field}: missing, and it has no default"
     if kind == "value_error":
@@ -60,13 +66,15 @@ def _sentence(detail: ErrorDetails) -> str:
     return f"{field}: {_shown(given)} given; take {_wanted(info, path[-1])}"
 
 
-def _walk(location: tuple[int | str, ...]) -> tuple[list[str], type[BaseModel], FieldInfo | None]:
+def _walk(
+    location: tuple[int | str, ...], root: type[BaseModel] = RunConfig
+) -> tuple[list[str], type[BaseModel], FieldInfo | None]:
     """The path as the user wrote it, the section that its last part belongs to, and the option, where there is one.
 
     Behind a union's path pydantic names the union's branches, which the user never wrote.
     """
     path: list[str] = []
-    section: type[BaseModel] = RunConfig
+    section = root
     info: FieldInfo | None = None
     for part in location:
         info = _options(section).get(str(part))

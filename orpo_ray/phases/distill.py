@@ -46,7 +46,7 @@ class Distill:
     def run(self, context: RunContext) -> dict[str, Any]:
         """Train to the end of the last epoch, through faults, from wherever an earlier start stopped."""
         geometry = context.config.geometry(len(PairSource(context.layout.pairs)))
-        phi = PhiRule.of(context.config, geometry, _initial_diversity(context))
+        phi = PhiRule.of(context.config, geometry, initial_diversity(context))
         student = str(student_directory(context.config))
         initial = Version(0, student, step=0, epoch=0, phi=phi.phis() if phi.adaptive else ())
         gate = StalenessGate(geometry, context.config.policy.max_staleness)
@@ -96,7 +96,7 @@ class Distill:
             pairs=layout.pairs,
             journal=layout.journal,
         )
-        phi = PhiRule.of(config, geometry, _initial_diversity(context))
+        phi = PhiRule.of(config, geometry, initial_diversity(context))
         worker = WorkerSpec(config, layout, geometry, attempt.start, attempt.current, initial.path, phi)
         cpus, gpus = config.resources.trainer_cpus, config.resources.trainer_gpus
         # Left to itself Train gives a worker group a minute to find its place, and tries again for ever.
@@ -125,7 +125,7 @@ class Distill:
         trainer.fit()
 
 
-def _initial_diversity(context: RunContext) -> Diversity:
+def initial_diversity(context: RunContext) -> Diversity:
     """Of the initial student's wrong traces, from SEED's counts."""
     seed = context.results["SEED"]
     if "negatives" not in seed:

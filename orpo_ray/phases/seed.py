@@ -53,7 +53,7 @@ class Seed:
             seen = PairSource(positives)
             write_pair_source(layout.pairs, without_student(config, task, teacher, tokenizer, seen, found))
             return shared | found
-        key = fingerprint(_traces_made_from(context))
+        key = traces_key(context)
         directory = layout.traces("student", key)
         store = TraceStore.find(directory, key) or self._sample(context, task, student, directory, count, key)
         counts = store.counts
@@ -155,6 +155,11 @@ def _check_some_wrong(student: str, counts: TraceCounts) -> None:
         f"student.model: {student} made no wrong trace that counts in {counts.traces} traces of {counts.prompts} prompts "
         f"({counts.right} are right), so there is nothing to contrast; {hint}"
     )
+
+
+def traces_key(context: RunContext) -> str:
+    """Under which the initial student's traces are found again."""
+    return fingerprint(_traces_made_from(context))
 
 
 def _traces_made_from(context: RunContext) -> dict[str, Any]:

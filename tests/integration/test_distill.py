@@ -22,10 +22,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from orpo_ray.pairs import PairGroup, PairSource, PhiRule, Plan, from_table
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.distill import Distill
+from orpo_ray.phases.distill import Distill, initial_diversity
 from orpo_ray.phases.evaluate import Evaluate
 from orpo_ray.phases.metrics_tail import read_metrics
-from orpo_ray.phases.seed import Seed
+from orpo_ray.phases.seed import Seed, traces_key
 from orpo_ray.sampling.journal import Journal
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.store import TraceStore
@@ -33,6 +33,7 @@ from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.ledger import read_ledger
 from orpo_ray.weights.probe import probe_of
 from orpo_ray.weights.published import check_published
+from orpo_ray.training.metrics import live_diversity
 from tests.tiny.cluster import ROOT, start_ray
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, teach_by_hand, tiny_config
@@ -41,6 +42,8 @@ pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(1500)]
 
 PROMPTS, BATCH, BLOCK, STEPS, ROWS = 18, 8, 2, 6, 48
 EOS = 2
+# A random student's traces all differ, so φ rises after the first epoch.
+ADAPTIVE = {"phi_schedule": "adaptive", "phi_target": 0.5, "phi_gain": 0.5}
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ class Finished:
 
 
 def context_in(storage: Path, student: Path) -> RunContext:
-    context = context_of(tiny_config(storage, student, train={"zero_stage": 3}))
+    context = context_of(tiny_config(storage, student, train={"zero_stage": 3}, policy=ADAPTIVE))
     teach_by_hand(context, never_right=20 - PROMPTS)
     return context
 
@@ -70,7 +73,10 @@ def context_in(storage: Path, student: Path) -> RunContext:
 def plan_of(context: RunContext) -> Plan:
     source = PairSource(context.layout.pairs)
     geometry = context.config.geometry(len(source))
-    return Plan(context.config.seed, PhiRule.of(context.config, geometry).phis(), geometry, source.prompt_id)
+    rule = PhiRule.of(context.config, geometry, initial_diversity(context))
+    phi = rule.phis(live_diversity(context.layout.metrics, geometry.epochs - 1))
+    assert phi[1] > phi[0], "what the first epoch measured is in it"
+    return Plan(context.config.seed, phi, geometry, source.prompt_id)
 
 
 def journal_of(context: RunContext) -> list[PairGroup]:
@@ -113,7 +119,7 @@ def finished(ray_session: None, student: Path, tmp_path_factory: pytest.TempPath
 def test_the_pair_source_is_what_teacher_and_initial_student_wrote(finished: Finished, student: Path) -> None:
     """A teacher's text is encoded by the student's tokenizer and ended; the student's traces keep their own ids."""
     tokenizer = AutoTokenizer.from_pretrained(student)
-    store = TraceStore.find(Path(finished.seed["path"]), Seed().key(finished.context))
+    store = TraceStore.find(Path(finished.seed["path"]), traces_key(finished.context))
     assert store is not None
     initial = dict(store.prompts())
     source = PairSource(finished.context.layout.pairs)

@@ -6,7 +6,7 @@ import pytest
 
 from orpo_ray.errors import InputError
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.seed import Seed
+from orpo_ray.phases.seed import Seed, traces_key
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.record import Trace
 from orpo_ray.traces.store import TraceDraft
@@ -23,7 +23,7 @@ def context(tmp_path: Path) -> RunContext:
 
 def sampled(context: RunContext, verdict: str, *, truncated: bool = False) -> None:
     """The initial student's traces as SEED would have left them: one a prompt, none of which is kept."""
-    key = Seed().key(context)
+    key = traces_key(context)
     draft = TraceDraft(context.layout.traces("student", key))
     rows = split_of(context.config.task, "train", context.config.seed).rows()
     traces = [Trace(row.id, 0, "text", [5, 2], verdict, truncated, False, False, "student", "tiny") for row in rows]

@@ -37,7 +37,7 @@ def test_validate_names_every_mistake_at_once(call: Call) -> None:
 
 def test_a_file_that_is_not_there(call: Call) -> None:
     ended = call("validate", "nowhere.yaml")
-    message = "orpo-ray: nowhere.yaml: no such file; give the path of a run's YAML configuration\n"
+    message = "orpo-ray: nowhere.yaml: no such file; give the path of a YAML configuration\n"
     assert (ended.code, ended.err) == (2, message)
 
 

@@ -1,0 +1,36 @@
+"""What several sampled answers to each question are worth: pass@k and majority@k."""
+
+from collections import Counter
+from collections.abc import Sequence
+from math import comb
+
+
+def pass_at_k(right: int, samples: int, k: int) -> float:
+    """Probability that at least one of `k` answers is right, from `right` among `samples`: unbiased, 1 - C(n-c, k)/C(n, k).
+
+    Source: Chen et al., "Evaluating large language models trained on code" (arXiv 2107.03374), equation 1.
+
+    Raises:
+        ValueError: unless 0 ≤ right ≤ samples and 1 ≤ k ≤ samples.
+    """
+    if not 0 <= right <= samples or not 1 <= k <= samples:
+        raise ValueError(f"pass@{k} of {right} right among {samples} samples: take right ≤ samples and 1 ≤ k ≤ samples")
+    return 1 - comb(samples - right, k) / comb(samples, k)
+
+
+def majority(answers: Sequence[str | None]) -> int | None:
+    """Place of the first answer that says what most say; unparsed ones (None) have no vote. None where all are.
+
+    Ties go to the answer that was given first, so that the vote is the same on each machine.
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        return None
+    most = max(votes.values())
+    return next(place for place, answer in enumerate(answers) if answer is not None and votes[answer] == most)
+
+
+def counted_ks(samples: int) -> list[int]:
+    """The k at which pass@k is told: powers of two, and `samples` itself."""
+    powers = [1 << place for place in range(samples.bit_length()) if 1 << place < samples]
+    return [*powers, samples]

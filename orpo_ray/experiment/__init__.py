@@ -1,0 +1,1 @@
+"""The paper's experiment: recipes × tasks × students × seeds as ordinary runs, compared."""
