@@ -131,6 +131,31 @@ def evaluate(
 
 
 @app.command()
+def reproduce(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The experiment's YAML file.", show_default=False)],
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="OPTION=VALUE",
+            help="Override an option, as run.train.epochs=3; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check every run, list them, and stop.")] = False,
+    report_only: Annotated[bool, typer.Option("--report", help="Make no run; compare what is done.")] = False,
+) -> None:
+    """Make the paper's experiment, or one of your own.
+
+    Recipes × tasks × students × seeds, and sweeps: each an ordinary run. Finished ones are skipped; the same command goes on.
+    Writes a table with intervals and paired tests, and a page with plots, beside the paper's own figures.
+    """
+    from orpo_ray.cli.reproduce import reproduce as reproduce_
+
+    reproduce_(file, set_ or (), dry_run=dry_run, report_only=report_only)
+
+
+@app.command()
 def show(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its directory.", show_default=False)],
     storage: Annotated[Path, typer.Option(metavar="DIR", help="Where runs lie: their storage.path.")] = Path("runs"),

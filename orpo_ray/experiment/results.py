@@ -43,7 +43,7 @@ class RunResult:
     Attributes:
         curve: right answers and questions of the test split by epoch; 0 is the initial student.
         epoch: whose student the run exported; 0 where nothing was trained.
-        right: ids of the test rows that this student answered right; None where the run did not keep them.
+        right: ids of the test rows that this student answered right.
         extra: pass@k and majority@k of that student, where they were asked for.
         epochs: by epoch, means over its optimizer steps.
         negatives: by epoch, what was trained on.
@@ -55,7 +55,7 @@ class RunResult:
     run: PlannedRun
     curve: dict[int, tuple[int, int]]
     epoch: int
-    right: frozenset[str] | None
+    right: frozenset[str]
     extra: dict[str, float] = field(default_factory=dict)
     epochs: dict[int, dict[str, float]] = field(default_factory=dict)
     negatives: dict[int, NegativeMeasures] = field(default_factory=dict)
@@ -85,7 +85,9 @@ def is_finished(run: PlannedRun, storage: Path) -> bool:
         same = what_matters(parse_config(record.config)) == what_matters(run.config)
     except ConfigError:
         return False
-    return same and any(layout.evaluations.glob("epoch-*-test.json"))
+    evaluations = sorted(layout.evaluations.glob("epoch-*-test.json"))
+    # A run of an earlier version kept no list of what was right.
+    return same and bool(evaluations) and all("right" in json.loads(file.read_text()) for file in evaluations)
 
 
 def read_result(run: PlannedRun, storage: Path) -> RunResult:
@@ -106,7 +108,7 @@ def read_result(run: PlannedRun, storage: Path) -> RunResult:
         run=run,
         curve={item["epoch"]: (item["correct"], item["total"]) for item in evaluations},
         epoch=epoch,
-        right=frozenset(exported["right"]) if "right" in exported else None,
+        right=frozenset(exported["right"]),
         extra={name: exported[name] for name in exported if name.startswith(("pass@", "majority@"))},
         epochs=_by_epoch(lines),
         negatives=negatives_by_epoch(layout.journal, batch, steps // last) if steps else {},

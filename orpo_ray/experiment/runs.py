@@ -59,12 +59,18 @@ def planned_runs(experiment: ExperimentConfig, source: str = "experiment") -> li
     base = _base(experiment)
     runs: list[PlannedRun] = []
     problems: dict[str, str] = {}
+    if not experiment.recipes and not experiment.sweeps:
+        raise ConfigError(["recipes: none, and no sweeps, so there is nothing to run"], source)
     for wanted in _wanted(experiment, base):
         try:
             runs.append(wanted())
         except ConfigError as error:
             for problem in error.problems:
                 problems.setdefault(problem, f"{problem} (in run {wanted.name})")
+    storages = sorted({run.config.storage.path for run in runs})
+    if len(storages) > 1:
+        problem = f"storage.path: {', '.join(storages)}; the runs of an experiment share one, and so their traces"
+        problems.setdefault(problem, problem)
     if problems:
         raise ConfigError(list(problems.values()), source)
     return _merged(runs)

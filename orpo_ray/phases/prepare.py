@@ -12,7 +12,7 @@ from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.errors import InputError
-from orpo_ray.phases.cluster import connect
+from orpo_ray.phases.cluster import connect, embedded
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.environment import environment
 from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
@@ -57,7 +57,8 @@ class Prepare:
 
         Returns:
             `rows` (by split: prompts and a fingerprint of all that they hold), `student` (fingerprint and parameters),
-            `resources` (by phase, what is asked) and `environment` (what it runs on).
+            `resources` (by phase, what is asked), `environment` (what it runs on) and `cores` (of an embedded cluster's
+            machine).
         """
         config = context.config
         rows: dict[str, Task] = {}
@@ -79,6 +80,8 @@ class Prepare:
             "student": {"fingerprint": model_fingerprint(config.student.model), "parameters": parameters},
             "resources": required_resources(config, parameters),
             "environment": environment(),
+            # Engines and workers of an embedded cluster share these, whatever they ask for.
+            "cores": os.cpu_count() if embedded() else None,
         }
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:

@@ -31,9 +31,9 @@ from orpo_ray.tasks.split_of import split_of
 from orpo_ray.traces.store import TraceStore
 from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.ledger import read_ledger
+from orpo_ray.training.metrics import live_diversity
 from orpo_ray.weights.probe import probe_of
 from orpo_ray.weights.published import check_published
-from orpo_ray.training.metrics import live_diversity
 from tests.tiny.cluster import ROOT, start_ray
 from tests.tiny.models import make_model
 from tests.tiny.runs import context_of, teach_by_hand, tiny_config
