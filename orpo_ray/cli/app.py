@@ -269,6 +269,121 @@ def plan(
     show_plan(load_config(file, set_ or ()), cluster, size=student_parameters, as_json=as_json)
 
 
+Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard, as http://HEAD:8265; RAY_API_SERVER_ADDRESS or this machine's where left out. "
+        "Its token comes from RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH.",
+        show_default=False,
+    ),
+]
+Submitted = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run's id, or its name for the newest.", show_default=False)
+]
+
+
+@app.command()
+def submit(
+    file: File,
+    set_: Set = None,
+    fresh: Fresh = False,
+    address: Address = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Print what it prints until it is over; its exit code is then this one's.")
+    ] = False,
+    working_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Send this directory along, for a task of your own.", show_default=False),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="Set a variable there; never a secret.", show_default=False),
+    ] = None,
+    driver_cpus: Annotated[float, typer.Option(metavar="N", min=0, help="Logical CPUs that the driver takes.")] = 0,
+    driver_resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N", help="A custom resource that the driver takes, as driver=1.", show_default=False
+        ),
+    ] = None,
+    driver_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=VALUE", help="A label that the driver's node must have.", show_default=False),
+    ] = None,
+) -> None:
+    """Submit a run to a Ray cluster.
+
+    Submitted again, it goes on from wherever the last one stopped. The driver works on the head, unless it asks for
+    CPUs, resources or labels.
+    """
+    from orpo_ray.cli.jobs import placement, submit_run, variables
+    from orpo_ray.config import load_config
+
+    where = placement(driver_cpus, driver_resource or (), driver_label or ())
+    config = load_config(file, set_ or ())
+    submit_run(config, address, fresh=fresh, wait=wait, driver=where, working_dir=working_dir, env=variables(env or ()))
+
+
+@app.command()
+def status(
+    run: Submitted,
+    address: Address = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say where a submitted run stands."""
+    from orpo_ray.cli.jobs import show_status
+
+    show_status(run, address, as_json=as_json)
+
+
+@app.command()
+def logs(
+    run: Submitted,
+    address: Address = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it is over.")] = False,
+) -> None:
+    """Print what a submitted run has printed."""
+    from orpo_ray.cli.jobs import print_logs
+
+    print_logs(run, address, follow=follow)
+
+
+@app.command()
+def stop(run: Submitted, address: Address = None) -> None:
+    """Stop a submitted run.
+
+    What is finished is kept.
+    """
+    from orpo_ray.cli.jobs import stop_run
+
+    stop_run(run, address)
+
+
+@app.command("list")
+def list_(
+    address: Address = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON, one a line.")] = False,
+) -> None:
+    """List the runs that a cluster remembers."""
+    from orpo_ray.cli.jobs import list_runs
+
+    list_runs(address, as_json=as_json)
+
+
+@app.command(hidden=True)
+def read(
+    run: str,
+    what: str,
+    storage: Annotated[Path, typer.Option(metavar="DIR")],
+    limit: Annotated[int | None, typer.Option(min=0)] = None,
+) -> None:
+    """Print lines of a run's files, for a client that does not see them."""
+    from orpo_ray.cli.jobs import print_lines
+
+    print_lines(run, what, storage, limit)
+
+
 class Target(StrEnum):
     """What manifests are for."""
 

@@ -16,10 +16,15 @@ from orpo_ray.config import RunConfig
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller import Controller
 from orpo_ray.controller.stopping import StopSignals
+from orpo_ray.errors import InputError
+from orpo_ray.phases.cluster import in_job
 from orpo_ray.phases.context import RunContext
 from orpo_ray.report.progress import progress_on, remark
 from orpo_ray.report.show import run_report
 from orpo_ray.report.table import accuracy_table, print_report
+
+# Where Ray unpacks what was sent along with a job.
+_UNPACKED = "working_dir_files"
 
 
 def resuming(command: str, file: str | None, overrides: Sequence[str]) -> str:
@@ -38,6 +43,8 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
 
     layout = _layout(config)
     console = console_on(sys.stdout)
+    if in_job():  # the log may be all that a person sees, or `orpo_ray.client`, which reads this line
+        console.print(f"run {layout.name} at {layout.run}", markup=False, highlight=False, soft_wrap=True)
     progress = progress_on(console)
     with StopSignals() as signals, library_output(layout.log):
         controller = Controller(config, layout, all_phases(), command=command, listeners=[progress], signals=signals)
@@ -86,7 +93,13 @@ def console_on(stream: Any) -> Console:
 
 def _layout(config: RunConfig) -> RunLayout:
     # Workers need not share this process's working directory.
-    return RunLayout(Path(config.storage.path).resolve(), config.name)
+    storage = Path(config.storage.path).resolve()
+    if in_job() and _UNPACKED in storage.parts:
+        raise InputError(
+            f"storage.path: {config.storage.path} lies in the job's working directory, which is gone with the job; give "
+            "an absolute path that every node of the cluster sees"
+        )
+    return RunLayout(storage, config.name)
 
 
 @contextmanager

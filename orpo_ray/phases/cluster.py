@@ -47,7 +47,12 @@ class OnCluster:
 
 def embedded() -> bool:
     """Whether a run brings its own cluster along: it is no Ray job, and RAY_ADDRESS names no other."""
-    return os.environ.get("RAY_ADDRESS", "local") in ("", "local") and _JOB not in os.environ
+    return os.environ.get("RAY_ADDRESS", "local") in ("", "local") and not in_job()
+
+
+def in_job() -> bool:
+    """Whether this process is the driver of a job that was submitted."""
+    return _JOB in os.environ
 
 
 def connect(config: RunConfig) -> None:
