@@ -22,6 +22,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.report.progress import progress_on, remark
 from orpo_ray.report.show import run_report
 from orpo_ray.report.table import accuracy_table, print_report
+from orpo_ray.tracking.follow import Following, check_trackers
 
 # Where Ray unpacks what was sent along with a job.
 _UNPACKED = "working_dir_files"
@@ -41,14 +42,16 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
     """
     from orpo_ray.phases import all_phases
 
+    check_trackers(config)
     layout = _layout(config)
     console = console_on(sys.stdout)
     if in_job():  # the log may be all that a person sees, or `orpo_ray.client`, which reads this line
         console.print(f"run {layout.name} at {layout.run}", markup=False, highlight=False, soft_wrap=True)
     progress = progress_on(console)
+    tracking = Following(config, layout, lambda text: progress("note", {"text": text}))
     with StopSignals() as signals, library_output(layout.log):
         controller = Controller(config, layout, all_phases(), command=command, listeners=[progress], signals=signals)
-        with _leaving_ray(), progress:
+        with _leaving_ray(), progress, tracking:
             controller.run(fresh=fresh)
     print_report(console, run_report(layout, alive=False))
 

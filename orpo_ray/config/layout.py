@@ -84,6 +84,18 @@ class RunLayout:
     def tensorboard(self) -> Path:
         return self.run / "tensorboard"
 
+    @property
+    def mlflow(self) -> Path:
+        return self.run / "mlruns"
+
+    @property
+    def wandb(self) -> Path:
+        return self.run / "wandb"
+
+    @property
+    def tracked(self) -> Path:
+        return self.run / "tracked.json"
+
     def traces(self, source: str, key: str) -> Path:
         """Directory of the traces of `source` ("teacher" or "student") with fingerprint `key`."""
         return self.storage / "traces" / f"{source}-{key}"

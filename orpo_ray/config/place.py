@@ -35,6 +35,14 @@ class TrackingConfig(Section):
     """Metrics for people."""
 
     tensorboard: bool = option(True, "Write TensorBoard event files beside the run.")
+    mlflow: bool = option(False, "Log to MLflow; needs the extra `mlflow`.")
+    mlflow_uri: str | None = option(
+        None, "MLflow's tracking URI, as http://host:5000; a directory `mlruns` beside the run where not set."
+    )
+    wandb: Literal["off", "offline", "online"] = option(
+        "off", "Log to Weights & Biases, into files beside the run or to its server; needs the extra `wandb`."
+    )
+    project: str = option("orpo-ray", "Experiment in MLflow, project in Weights & Biases.")
 
 
 Strategy = Literal["PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD"]

@@ -82,7 +82,7 @@ def start_anew(record: RunRecord, layout: RunLayout) -> None:
         layout.run / "train",
     ):
         shutil.rmtree(directory, ignore_errors=True)
-    for file in (layout.metrics, layout.run / "attempts.json"):
+    for file in (layout.metrics, layout.tracked, layout.run / "attempts.json"):
         file.unlink(missing_ok=True)
     record.beginning = None
     for phase in _FOLLOWING:

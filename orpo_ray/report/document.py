@@ -7,7 +7,6 @@ from html import escape
 from importlib.resources import files
 
 import jinja2
-from markupsafe import Markup
 
 from orpo_ray.report.grid import Grid
 
@@ -56,7 +55,7 @@ def to_html(document: Document) -> str:
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, keep_trailing_newline=True)
     template = environment.from_string((files("orpo_ray.report") / "page.jinja").read_text(encoding="utf-8"))
     sections = [
-        {"title": section.title, "id": _anchor(section.title), "body": Markup(_body(section.parts))}
+        {"title": section.title, "id": _anchor(section.title), "body": _body(section.parts)}
         for section in document.sections
     ]
     return template.render(title=document.title, subtitle=document.subtitle, sections=sections)

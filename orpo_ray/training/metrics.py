@@ -1,15 +1,13 @@
-"""One line an optimizer step in metrics.jsonl, and the same numbers for TensorBoard; rank 0 writes them."""
+"""One line an optimizer step in metrics.jsonl; rank 0 writes them. Trackers are fed from that file (`tracking.follow`)."""
 
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from orpo_ray.config import RunConfig
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.pairs import Diversity, PairGroup
 from orpo_ray.pairs.group import Origin
@@ -73,15 +71,10 @@ class StepCounts:
 
 
 class MetricsWriter:
-    """Appends to metrics.jsonl, and to TensorBoard where tracking.tensorboard is on."""
+    """Appends to metrics.jsonl."""
 
-    def __init__(self, layout: RunLayout, config: RunConfig) -> None:
+    def __init__(self, layout: RunLayout) -> None:
         self._file = layout.metrics.open("a")
-        self._board: Any = None
-        if config.tracking.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._board = SummaryWriter(str(layout.tensorboard))
 
     def append(
         self,
@@ -125,15 +118,9 @@ class MetricsWriter:
         }
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        if self._board is not None:
-            for name, value in line.items():
-                if isinstance(value, int | float) and name not in ("step", "attempt"):
-                    self._board.add_scalar(f"train/{name}", value, step)
 
     def close(self) -> None:
         self._file.close()
-        if self._board is not None:
-            self._board.close()
 
 
 def live_diversity(metrics: Path, epochs: int) -> list[Diversity]:

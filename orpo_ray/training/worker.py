@@ -98,7 +98,7 @@ class Rank:
         if spec.start.checkpoint is not None:
             load_checkpoint(self._engine, Path(spec.start.checkpoint), rank=self.rank)
         self._ledger = LedgerWriter(spec.layout.ledger, spec.start.number, self.rank)
-        self._metrics = MetricsWriter(spec.layout, spec.config) if self.rank == 0 else None
+        self._metrics = MetricsWriter(spec.layout) if self.rank == 0 else None
         self._phi = self._phis(spec.start.step // spec.geometry.steps_per_epoch)
         self._clock = time.monotonic()
 
