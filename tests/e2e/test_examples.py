@@ -13,11 +13,13 @@ from orpo_ray.config import load_config
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+# Experiments, of many runs, are held by tests/unit/experiment/test_examples.py.
+RUNS = sorted(file for file in EXAMPLES.glob("*.yaml") if not file.stem.startswith("reproduce"))
 # As the command `orpo-ray`, whether or not the package is installed.
 COMMAND = (sys.executable, "-c", "import sys; from orpo_ray.cli import main; sys.argv[0] = 'orpo-ray'; main()")
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_an_example_is_valid_and_listed(file: Path) -> None:
     config = load_config(file)
     assert f"({file.name})" in (EXAMPLES / "README.md").read_text(encoding="utf-8")
@@ -25,7 +27,7 @@ def test_an_example_is_valid_and_listed(file: Path) -> None:
         assert load_config(file, [f"{option}=/somewhere/else"]) != config
 
 
-@pytest.mark.parametrize("file", sorted(EXAMPLES.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", RUNS, ids=lambda file: file.stem)
 def test_an_example_says_how_to_get_the_models_it_takes_from_this_disk(file: Path) -> None:
     config, text = load_config(file), file.read_text(encoding="utf-8")
     for model in (config.student.model, config.teacher.model):

@@ -243,6 +243,7 @@ def resumed(finished: Finished, student: Path, tmp_path_factory: pytest.TempPath
     context = context_in(storage, student)
     shutil.copytree(finished.context.layout.pairs, context.layout.pairs)
     context.results["SEED"] = finished.seed
+    (storage / "seed.json").write_text(json.dumps(finished.seed))
     process = subprocess.Popen(
         [sys.executable, __file__, str(storage), str(student)],
         cwd=ROOT,
@@ -309,4 +310,6 @@ def kill_with_descendants(process: subprocess.Popen[bytes]) -> None:
 
 if __name__ == "__main__":  # the run that is killed
     start_ray()
-    Distill().run(context_in(Path(sys.argv[1]), Path(sys.argv[2])))
+    killed = context_in(Path(sys.argv[1]), Path(sys.argv[2]))
+    killed.results["SEED"] = json.loads((Path(sys.argv[1]) / "seed.json").read_text())
+    Distill().run(killed)
