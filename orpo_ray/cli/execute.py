@@ -22,6 +22,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.report.progress import progress_on, remark
 from orpo_ray.report.show import run_report
 from orpo_ray.report.table import accuracy_table, print_report
+from orpo_ray.report.wording import several_answers_sentence
 from orpo_ray.tracking.follow import Following, check_trackers
 
 # Where Ray unpacks what was sent along with a job.
@@ -87,6 +88,9 @@ def evaluate_directory(config: RunConfig, model: Path) -> None:
         evaluations = evaluate_model(context, model.resolve())
     for evaluation in evaluations:
         console.print(accuracy_table(evaluation["split"], [evaluation], name=str(model)), highlight=False)
+        several = several_answers_sentence(evaluation)
+        if several is not None:
+            console.print(several.removeprefix("before: "), markup=False, highlight=False)
 
 
 def console_on(stream: Any) -> Console:

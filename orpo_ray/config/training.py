@@ -58,6 +58,14 @@ class EvalConfig(Section):
 
     max_tokens: int | None = option(None, "Longest answer; sampling.max_tokens where not set.", unit="tokens", ge=1)
     temperature: float = option(0.0, "0 is greedy decoding.", ge=0, le=2)
+    k: int = option(
+        1,
+        "Answers sampled to each test question besides the one above, for pass@k and majority@k of the first student and "
+        "of the last (of each epoch's, where the best is exported); 1 samples none.",
+        unit="answers",
+        ge=1,
+    )
+    sample_temperature: float = option(0.8, "Sampling temperature of these.", gt=0, le=2)
     samples_kept: int = option(5, "Sample traces kept with every evaluation.", unit="traces", ge=0)
 
 

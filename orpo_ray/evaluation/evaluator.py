@@ -19,6 +19,8 @@ from orpo_ray.config import RunConfig
 from orpo_ray.engine.student import end_with_dead_engine, start_student
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
 from orpo_ray.errors import OrpoRayError, WaitTimeout
+from orpo_ray.evaluation.several_answers import several_answers
+from orpo_ray.pairs.draw import draw
 from orpo_ray.tasks import Row, Task, Verdict
 from orpo_ray.tasks.prompts import render_prompt
 from orpo_ray.weights import Version
@@ -108,7 +110,7 @@ class Evaluator:
         answered = await self._answer(split, version)
         # An attempt that has begun meanwhile drops what it does not go on from, evaluations too.
         await stored(version, self._spec.config.limits.reload_s)
-        write_json(file, answered)
+        write_evaluation(file, answered)
         return answered
 
     async def _load(self, version: Version) -> None:
@@ -128,10 +130,10 @@ class Evaluator:
         self._begin(f"answering the {split} split with version {version.number}")
         prompts = await asyncio.to_thread(self._split_prompts, split)
         engine = await self._started()
-        draw = Draw(k=1, temperature=config.eval.temperature, max_tokens=config.eval_max_tokens, seed=config.seed)
+        greedy = Draw(k=1, temperature=config.eval.temperature, max_tokens=config.eval_max_tokens, seed=config.seed)
         try:
             async with asyncio.timeout(config.limits.evaluate_s):
-                answers = await engine.sample_all([prompt for _, prompt in prompts], [draw] * len(prompts))
+                answers = await engine.sample_all([prompt for _, prompt in prompts], [greedy] * len(prompts))
         except TimeoutError:
             raise WaitTimeout(
                 f"limits.evaluate_s: {len(prompts)} {split} prompts were not answered by version {version.number} "
@@ -143,6 +145,7 @@ class Evaluator:
         verdicts = await asyncio.to_thread(
             lambda: [task.classify(row, item.text) for row, item in zip(rows, completions, strict=True)]
         )
+        several = await self._several(split, version, prompts)
         return {
             "epoch": version.epoch or 0,
             "step": version.step,
@@ -155,9 +158,41 @@ class Evaluator:
             "mean_tokens": sum(len(item.token_ids) for item in completions) / len(completions),
             "seconds": round(time.monotonic() - started, 3),
             "path": version.path,
+            **several,
             "right": [row.id for row, verdict in zip(rows, verdicts, strict=True) if verdict is Verdict.RIGHT],
             "samples": self._samples(task, rows, completions, verdicts),
         }
+
+    async def _several(
+        self, split: str, version: Version, prompts: list[tuple[Row, list[int]]]
+    ) -> dict[str, float | int]:
+        """pass@k and majority@k, where eval.k asks for them and this is a student that they are wanted of."""
+        config, epoch = self._spec.config, version.epoch or 0
+        wanted = epoch in (0, config.train.epochs) or config.export.select == "best"
+        if config.eval.k == 1 or split != "test" or not wanted:
+            return {}
+        self._begin(f"sampling {config.eval.k} answers to each {split} question with version {version.number}")
+        engine = await self._started()
+        draws = [
+            Draw(
+                k=config.eval.k,
+                temperature=config.eval.sample_temperature,
+                max_tokens=config.eval_max_tokens,
+                seed=draw(config.seed, "evaluation", row.id) >> 33,
+            )
+            for row, _ in prompts
+        ]
+        try:
+            async with asyncio.timeout(config.limits.evaluate_s):
+                answers = await engine.sample_all([prompt for _, prompt in prompts], draws)
+        except TimeoutError:
+            raise WaitTimeout(
+                f"limits.evaluate_s: {config.eval.k} answers to each of {len(prompts)} {split} prompts were not sampled by "
+                f"version {version.number} within {config.limits.evaluate_s:g} s"
+            ) from None
+        task = self._spec.tasks[split]
+        texts = [(row, [item.text for item in drawn]) for (row, _), drawn in zip(prompts, answers, strict=True)]
+        return await asyncio.to_thread(several_answers, task, texts)
 
     def _samples(
         self, task: Task, rows: list[Row], completions: list[Completion], verdicts: list[Verdict]
@@ -206,9 +241,21 @@ def evaluation_file(directory: Path, epoch: int, split: str) -> Path:
     return directory / f"epoch-{epoch:03d}-{split}.json"
 
 
+def write_evaluation(file: Path, data: dict[str, Any]) -> None:
+    """Write an evaluation; the ids of right answers, of which there may be thousands, on one line."""
+    rest = {name: value for name, value in data.items() if name != "right"}
+    right = json.dumps(data["right"], ensure_ascii=False)
+    text = json.dumps(rest, indent=1, ensure_ascii=False).removesuffix("\n}")
+    _write_whole(file, f'{text},\n "right": {right}\n}}\n')
+
+
 def write_json(file: Path, data: dict[str, Any]) -> None:
     """Write a JSON file so that a reader sees all of it or nothing."""
+    _write_whole(file, json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def _write_whole(file: Path, text: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(data, indent=1, ensure_ascii=False))
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, file)

@@ -3,6 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 from math import comb
+from statistics import fmean
+
+from orpo_ray.tasks import Row, Task, Verdict
 
 
 def pass_at_k(right: int, samples: int, k: int) -> float:
@@ -34,3 +37,21 @@ def counted_ks(samples: int) -> list[int]:
     """The k at which pass@k is told: powers of two, and `samples` itself."""
     powers = [1 << place for place in range(samples.bit_length()) if 1 << place < samples]
     return [*powers, samples]
+
+
+def several_answers(task: Task, answers: Sequence[tuple[Row, Sequence[str]]]) -> dict[str, float | int]:
+    """pass@k at each told k, and majority@n, of n sampled completions to each row: shares, 0 to 1.
+
+    Raises:
+        VerifierError: the task's verifier broke; it names the row.
+    """
+    right, votes = [], []
+    for row, texts in answers:
+        verdicts = [task.classify(row, text) for text in texts]
+        right.append(verdicts.count(Verdict.RIGHT))
+        said = [None if v is Verdict.UNPARSED else task.extract(t, row) for v, t in zip(verdicts, texts, strict=True)]
+        chosen = majority(said)
+        votes.append(chosen is not None and verdicts[chosen] is Verdict.RIGHT)
+    samples = len(answers[0][1])
+    found = {f"pass@{k}": fmean(pass_at_k(count, samples, k) for count in right) for k in counted_ks(samples)}
+    return found | {f"majority@{samples}": fmean(votes)}

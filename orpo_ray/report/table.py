@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orpo_ray.evaluation.accuracy import Accuracy
-from orpo_ray.report.wording import duration, from_here, percent
+from orpo_ray.report.wording import duration, from_here, percent, several_answers_sentence
 
 _BAR = 30
 
@@ -35,6 +35,7 @@ def _parts(report: Mapping[str, Any], files: bool) -> Iterator[RenderableType]:
         of_split = [evaluation for evaluation in report["evaluations"] if evaluation["split"] == split]
         yield Text()
         yield accuracy_table(split, of_split, report["teacher"])
+        yield from (Text(line) for item in of_split if (line := several_answers_sentence(item)))
         yield from _gain(of_split)
     yield from _training(report["training"])
     yield Text()

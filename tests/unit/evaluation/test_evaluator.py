@@ -37,7 +37,7 @@ class WeighedEngine:
     async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
         self.before_answering()
         return [
-            [Completion([5, 2], self.answers[at] if at < self.right else "no idea", False, 0.0, None)]
+            [Completion([5, 2], self.answers[at] if at < self.right else "no idea", False, 0.0, None)] * draws[at].k
             for at in range(len(prompts))
         ]
 
@@ -185,3 +185,24 @@ def test_it_says_what_it_is_at(evaluator: EvaluatorOnFakeEngine, tmp_path: Path)
     asyncio.run(evaluator.evaluate(publish(tmp_path, 3, 1)))
     assert said == ["answering the validation split with version 3"]
     assert asyncio.run(evaluator.doing()) == "it is idle since 0 s"
+
+
+def test_several_answers_of_the_first_student_and_the_last(tmp_path: Path, student: Path) -> None:
+    config = tiny_config(tmp_path, student, eval={"k": 4})
+    tasks = {"test": split_of(config.task, "test", config.seed)}
+    evaluator = EvaluatorOnFakeEngine(EvaluatorSpec(config, tasks, str(student), tmp_path / "evaluations"))
+    versions = [publish(tmp_path, number, right) for number, right in ((1, 2), (2, 6))]
+    asyncio.run(evaluator.follow(QueueBoard(Version(0, str(student), step=0, epoch=0), *versions)))
+    files = [json.loads(file.read_text()) for file in sorted((tmp_path / "evaluations").glob("*.json"))]
+    told = [{name: value for name, value in file.items() if "@" in name} for file in files]
+    nothing, everything = dict.fromkeys(("pass@1", "pass@2", "pass@4", "majority@4"), 0), 6 / 8
+    assert told == [nothing, {}, dict.fromkeys(nothing, everything)]
+    rows = [row.id for row in tasks["test"].rows()]
+    assert [file["right"] for file in files] == [[], rows[:2], rows[:6]]
+    assert (
+        sum(
+            line.startswith(' "right": [')
+            for line in (tmp_path / "evaluations/epoch-002-test.json").read_text().splitlines()
+        )
+        == 1
+    )
