@@ -7,7 +7,7 @@ from html import escape
 
 WIDTH, HEIGHT = 640, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 34, 40
-_LEGEND_ROW = 18
+_LEGEND_ROW, _LEGEND_COLUMNS = 18, 2
 # Okabe and Ito's palette: told apart by the colour-blind, too. One colour a recipe, the same in each chart.
 COLOURS: Mapping[str, str] = {
     "zero_shot_cot": "#999999",
@@ -42,7 +42,7 @@ def line_chart(
         x_labels: names of x = 0, 1, 2, … where x is no number.
     """
     lines = [line for line in lines if line.points]
-    rows = math.ceil(len(lines) / 3)
+    rows = math.ceil(len(lines) / _LEGEND_COLUMNS)
     height = HEIGHT + rows * _LEGEND_ROW
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
@@ -102,8 +102,8 @@ def _drawn(lines: Sequence[Line], x_title: str, y_title: str, x_labels: Sequence
 
 def _legend(lines: Sequence[Line]) -> Iterator[str]:
     for place, line in enumerate(lines):
-        row, column = divmod(place, 3)
-        x, y = _LEFT + column * 190, HEIGHT + 6 + row * _LEGEND_ROW
+        row, column = divmod(place, _LEGEND_COLUMNS)
+        x, y = _LEFT + column * 290, HEIGHT + 6 + row * _LEGEND_ROW
         yield f'<rect x="{x}" y="{y - 8}" width="14" height="4" fill="{line.colour}"/>'
         yield f'<text x="{x + 20}" y="{y}" fill="#222">{escape(line.name)}</text>'
 
