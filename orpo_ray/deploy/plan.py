@@ -142,6 +142,9 @@ def amounts_of(config: RunConfig, parameters: int) -> Amounts | None:
     asked = prompts * k if trains else 0
     initial = asked if config.negatives_source == "student" else 0
     live = round(prompts * sum(scheduled(config.live_policy, epochs))) * k if trains else 0
+    # pass@k: of the first student and the last, or of every epoch's where the best is exported.
+    students = min(epochs + 1, 2) if config.export.select == "last" else epochs + 1
+    several = students * config.eval.k if config.eval.k > 1 else 0
     geometry = config.geometry(prompts)
     stored = (asked * (not recorded) + initial + live) * longest * _BYTES_A_TOKEN
     return Amounts(
@@ -156,7 +159,7 @@ def amounts_of(config: RunConfig, parameters: int) -> Amounts | None:
         steps=geometry.steps if trains else 0,
         versions=geometry.version_at(geometry.steps) if trains else 0,
         evaluations=epochs + 1,
-        evaluation_tokens=(epochs + 1) * held_out * evaluation,
+        evaluation_tokens=(epochs + 1) * held_out * evaluation + several * tests * evaluation,
         disk_bytes=_disk(config, parameters) + stored if parameters else None,
     )
 

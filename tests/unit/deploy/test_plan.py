@@ -55,6 +55,12 @@ def test_recorded_traces_cost_no_tokens() -> None:
     assert amounts.teacher_tokens == 0
 
 
+def test_several_answers_of_the_first_student_and_the_last_cost_tokens() -> None:
+    amounts = amounts_of(config(eval={"k": 8}), 1)
+    assert amounts is not None
+    assert amounts.evaluation_tokens == 4 * 10 * 50 + 2 * 8 * 10 * 50
+
+
 def test_a_recipe_costs_what_it_samples() -> None:
     sft = amounts_of(config(train={"objective": "sft"}), 1)
     assert sft is not None
