@@ -21,6 +21,7 @@ FREE_FIELDS = (
     "train.micro_batch",
     "train.gradient_checkpointing",
     "eval.samples_kept",
+    "export.lora",
 )
 
 

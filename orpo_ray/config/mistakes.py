@@ -41,7 +41,7 @@ def mended(data: dict[str, Any], error: ValidationError) -> dict[str, Any]:
         if not isinstance(node, dict):
             continue
         if detail["type"] == "missing" and info is not None:
-            node[path[-1]] = {} if _is_section(info.annotation) else "missing"
+            node[path[-1]] = {} if _section(info.annotation) is not None else "missing"
         else:
             node.pop(path[-1], None)
     return data
@@ -79,10 +79,11 @@ def _walk(
     for part in location:
         info = _options(section).get(str(part))
         path.append(str(part))
-        if info is None or not _is_section(info.annotation):
+        inner = _section(info.annotation) if info is not None else None
+        if inner is None:
             break
         if len(path) < len(location):
-            section = info.annotation  # type: ignore[assignment]
+            section = inner
     return path, section, info
 
 
@@ -90,8 +91,9 @@ def _options(section: type[BaseModel]) -> dict[str, FieldInfo]:
     return {info.alias or name: info for name, info in section.model_fields.items()}
 
 
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The section that an option is, or may be; None for a plain value."""
+    return next((kind for kind in _types(annotation) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
 
 
 def _nearest(option: str, section: type[BaseModel]) -> str:
@@ -111,7 +113,7 @@ def _shown(value: Any) -> str:
 
 def _wanted(info: FieldInfo, option: str) -> str:
     """What an option takes, in words."""
-    if _is_section(info.annotation):
+    if _section(info.annotation) is not None:
         return f"a section with options, or leave `{option}` out"
     unit = info.json_schema_extra.get("unit") if isinstance(info.json_schema_extra, dict) else None
     text = " or ".join(_type_wanted(kind, info) for kind in _types(info.annotation))
@@ -133,7 +135,7 @@ def _type_wanted(kind: Any, info: FieldInfo) -> str:
         return f"a whole number{_range(info)}"
     if kind is float:
         return f"a number{_range(info)}"
-    names: dict[Any, str] = {bool: "true or false", str: "text"}
+    names: dict[Any, str] = {bool: "true or false", str: "text", list[str]: "a list of names"}
     return names.get(kind, "a mapping")
 
 

@@ -117,6 +117,8 @@ def cross_problems(config: RunConfig) -> list[str]:
             )
     if config.export.select == "best" and config.task.validation_size == 0 and config.task.validation_path is None:
         problems.append("export.select: `best` needs a validation split; set task.validation_size or validation_path")
+    if config.export.lora == "adapter" and config.train.lora is None:
+        problems.append("export.lora: `adapter` needs train.lora, as {}; without it there is no adapter")
     return problems
 
 

@@ -7,6 +7,30 @@ from pydantic import Field
 from orpo_ray.config.section import Section, option
 
 
+class LoraConfig(Section):
+    """Low-rank adapters (LoRA, arXiv 2106.09685) that are trained in place of the student's own weights."""
+
+    rank: int = option(16, "Rank of each adapter.", ge=1, le=512)
+    alpha: float = option(32.0, "What an adapter adds is scaled by alpha / rank.", gt=0)
+    dropout: float = option(
+        0.0,
+        "Share of an adapter's input that is dropped in training; above 0 the loss no longer compares log-probabilities "
+        "of one set of weights.",
+        unit="share",
+        ge=0,
+        lt=1,
+    )
+    target_modules: Literal["all-linear"] | list[str] = option(
+        "all-linear",
+        "Linear layers that get an adapter, by the ends of their names, as [q_proj, v_proj]; all but the output layer.",
+    )
+    publish: Literal["auto", "adapter", "merged"] = option(
+        "auto",
+        "What samplers and evaluator get of a version: the adapter, swapped in vLLM; whole weights with the adapter "
+        "merged in; or the first where vLLM can, and the second elsewhere.",
+    )
+
+
 class TrainConfig(Section):
     """Optimisation."""
 
@@ -43,6 +67,10 @@ class TrainConfig(Section):
     )
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay.", ge=0)
     max_grad_norm: float = option(1.0, "Gradients are clipped to this global norm.", gt=0)
+    lora: LoraConfig | None = option(
+        None,
+        "Train low-rank adapters in place of all weights: a mapping of the options below, or {} for their defaults.",
+    )
     gradient_checkpointing: bool = option(False, "Recompute activations in the backward pass to save memory.")
     checkpoint_every: int = option(
         50, "Optimizer steps between checkpoints; epochs always end with one.", unit="steps", ge=1
@@ -74,4 +102,7 @@ class ExportConfig(Section):
 
     select: Literal["last", "best"] = option(
         "last", "Export the last student, or the best epoch's on the validation split."
+    )
+    lora: Literal["merged", "adapter"] = option(
+        "merged", "With train.lora: export a whole model with the adapter merged in, or the adapter alone."
     )

@@ -116,3 +116,14 @@ def _check_architecture(config: dict[str, Any], where: str) -> None:
             f"{where}: vLLM has no architecture {', '.join(config['architectures'])}; "
             "see https://docs.vllm.ai/en/latest/models/supported_models.html"
         )
+
+
+def swaps_adapters(directory: str | Path) -> bool:
+    """Whether vLLM's implementation of the model in `directory` takes LoRA adapters."""
+    prepare_environment()
+    from vllm import ModelRegistry
+    from vllm.model_executor.models.interfaces import supports_lora
+
+    names = json.loads((Path(directory) / "config.json").read_text(encoding="utf-8"))["architectures"]
+    models = [ModelRegistry.models[name] for name in names if name in ModelRegistry.models]
+    return bool(models) and supports_lora(models[0].load_model_cls())

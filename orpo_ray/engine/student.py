@@ -11,15 +11,19 @@ from orpo_ray.engine.vllm_engine import Engine
 async def start_student(config: RunConfig, directory: str) -> Engine:
     """An engine on the student in `directory`, as the configuration's `student` section has it.
 
+    It takes adapters where `train.lora.publish` says so; `auto` is settled beforehand by who starts engines that reload.
+
     Raises:
         WaitTimeout: it was not up within `limits.start_s`.
     """
+    lora = config.train.lora
     return await Engine.start(
         directory,
         config.student.engine,
         threads=config.resources.threads,
         trust_remote_code=config.student.trust_remote_code,
         start_s=config.limits.start_s,
+        adapter_rank=lora.rank if lora is not None and lora.publish == "adapter" else 0,
     )
 
 

@@ -4,11 +4,12 @@ import asyncio
 import math
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orpo_ray.config.models import EngineConfig
+from orpo_ray.engine.adapters import is_adapter, room_for
 from orpo_ray.errors import WaitTimeout
 
 
@@ -55,11 +56,14 @@ def prepare_environment(threads: int | None = None) -> None:
 
 
 def engine_arguments(
-    model: str, config: EngineConfig, *, seed: int = 0, trust_remote_code: bool = False
+    model: str, config: EngineConfig, *, seed: int = 0, trust_remote_code: bool = False, adapter_rank: int = 0
 ) -> dict[str, Any]:
     """Keyword arguments of AsyncEngineArgs for a model directory.
 
     Prefill is kept whole: a seeded request whose prefill is cut into chunks does not repeat, and kills a CPU engine.
+
+    Args:
+        adapter_rank: largest rank of the LoRA adapters that it takes, one at a time; 0 for none.
     """
     from vllm.platforms import current_platform
 
@@ -79,15 +83,23 @@ def engine_arguments(
         arguments["kv_cache_memory_bytes"] = config.kv_cache_mib << 20
     else:
         arguments["gpu_memory_utilization"] = config.gpu_memory
+    if adapter_rank:
+        arguments |= {"enable_lora": True, "max_loras": 1, "max_lora_rank": room_for(adapter_rank)}
     return arguments | config.extra
 
 
 class Engine:
-    """A running vLLM engine. Start it inside the event loop that will use it."""
+    """A running vLLM engine. Start it inside the event loop that will use it.
 
-    def __init__(self, llm: Any, tokenizer: Any) -> None:
+    Its weights are replaced whole, or, where it takes adapters, by an adapter on the weights that it was started with.
+    """
+
+    def __init__(self, llm: Any, tokenizer: Any, model: str, *, takes_adapters: bool) -> None:
         self._llm = llm
         self._tokenizer = tokenizer
+        self._model, self._takes_adapters = model, takes_adapters
+        self._adapter: Any = None
+        self._adapters = 0
 
     @classmethod
     async def start(
@@ -98,8 +110,12 @@ class Engine:
         threads: int | None = None,
         trust_remote_code: bool = False,
         start_s: float = 600,
+        adapter_rank: int = 0,
     ) -> "Engine":
         """Start an engine on the weights in directory `model`.
+
+        Args:
+            adapter_rank: largest rank of the adapters that `reload` will be given; 0 where it is given whole models.
 
         Raises:
             WaitTimeout: its process was not ready after `start_s` seconds.
@@ -111,12 +127,13 @@ class Engine:
         from vllm import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
-        arguments = engine_arguments(model, config, trust_remote_code=trust_remote_code)
+        arguments = engine_arguments(model, config, trust_remote_code=trust_remote_code, adapter_rank=adapter_rank)
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, disable_log_stats=True))
         except TimeoutError:
             raise WaitTimeout(f"limits.start_s: an engine on {model} was not ready within {start_s:g} s") from None
-        return cls(llm, AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code))
+        tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
+        return cls(llm, tokenizer, model, takes_adapters=adapter_rank > 0)
 
     @property
     def dead(self) -> bool:
@@ -140,7 +157,7 @@ class Engine:
         )
         request = {"prompt_token_ids": list(prompt)}
         outputs: dict[int, Any] = {}
-        async for output in self._llm.generate(request, parameters, request_id=uuid.uuid4().hex):
+        async for output in self._generate(request, parameters):
             outputs.update({completion.index: completion for completion in output.outputs})
         return [self._completion(outputs[index]) for index in sorted(outputs)]
 
@@ -168,11 +185,14 @@ class Engine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         request = {"prompt_token_ids": tokens}
-        *_, output = [item async for item in self._llm.generate(request, parameters, request_id=uuid.uuid4().hex)]
+        *_, output = [item async for item in self._generate(request, parameters)]
         return [output.prompt_logprobs[at][tokens[at]].logprob for at in range(len(prompt), len(tokens))]
 
     async def reload(self, directory: str, label: str, timeout_s: float) -> None:
         """Replace the weights by those in `directory`, once nothing is in flight; `label` marks what is sampled next.
+
+        Args:
+            directory: a whole model; or, where adapters are taken, an adapter, or the model that the engine started on.
 
         Raises:
             WaitTimeout: it took longer than `timeout_s` seconds.
@@ -181,7 +201,7 @@ class Engine:
             async with asyncio.timeout(timeout_s):
                 await self._llm.pause_generation(mode="wait", clear_cache=True)
                 try:
-                    await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": directory})
+                    await self._replace(directory)
                     await self._llm.update_weight_version(label)
                 finally:
                     await self._llm.resume_generation()
@@ -190,6 +210,36 @@ class Engine:
                 f"limits.reload_s: an engine did not load {directory} within {timeout_s:g} s; "
                 f"{self._llm.get_num_unfinished_requests()} requests were in flight"
             ) from None
+
+    async def _replace(self, directory: str) -> None:
+        if not self._takes_adapters:
+            await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": directory})
+        elif is_adapter(directory):
+            await self._swap(directory)
+        elif os.path.realpath(directory) == os.path.realpath(self._model):
+            await self._swap(None)
+        else:
+            raise ValueError(f"{directory} holds no adapter, and this engine takes only adapters of {self._model}")
+
+    async def _swap(self, directory: str | None) -> None:
+        """Put another adapter, or none, in the place of the one there is; a broken one leaves it where it is."""
+        from vllm.lora.request import LoRARequest
+
+        former, new = self._adapter, None
+        if directory is not None:
+            # Every adapter has a name and a number of its own: vLLM keeps prefixes and weights by them.
+            self._adapters += 1
+            new = LoRARequest(f"student-{self._adapters}", self._adapters, directory)
+            await self._llm.add_lora(new)
+        self._adapter = new
+        if former is not None:
+            await self._llm.remove_lora(former.lora_int_id)
+
+    def _generate(self, request: dict[str, list[int]], parameters: Any) -> AsyncGenerator[Any, None]:
+        generated: AsyncGenerator[Any, None] = self._llm.generate(
+            request, parameters, request_id=uuid.uuid4().hex, lora_request=self._adapter
+        )
+        return generated
 
     def stop(self) -> None:
         """End the engine's processes."""

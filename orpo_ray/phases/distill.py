@@ -13,6 +13,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from orpo_ray.config import Geometry
 from orpo_ray.config.fingerprint import fingerprint, what_matters
 from orpo_ray.pairs import Diversity, PairSource, PhiRule
+from orpo_ray.phases.adapters import settled_config
 from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
@@ -87,7 +88,7 @@ class Distill:
                 context.say("note", text=decision.reason)
 
     def _attempt(self, context: RunContext, geometry: Geometry, attempt: Attempt, initial: Version, board: Any) -> None:
-        config, layout = context.config, context.layout
+        config, layout = settled_config(context), context.layout
         sampler = SamplerSpec(
             config=config,
             task=split_of(config.task, "train", config.seed),

@@ -13,6 +13,7 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from orpo_ray.errors import EvaluatorLostError, WaitTimeout
 from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec
+from orpo_ray.phases.adapters import settled_config
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.retry import last_line, our_error
 from orpo_ray.phases.student import student_directory
@@ -83,7 +84,7 @@ def start_evaluator(context: RunContext, *, model: Path | None = None, output: P
         model: the directory that it starts on; the initial student where None.
         output: where its files go; the run's own place where None.
     """
-    config, resources = context.config, context.config.resources
+    config, resources = settled_config(context), context.config.resources
     splits = ["test"]
     if config.export.select == "best" and has_validation(config.task):
         splits.append("validation")

@@ -1,12 +1,14 @@
-"""EXPORT: the finished student as a model directory that transformers and vLLM load."""
+"""EXPORT: the finished student as a model directory that transformers and vLLM load, or as an adapter that peft loads."""
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.engine.adapters import is_adapter
 from orpo_ray.evaluation.evaluator import write_json
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.student import student_directory
 from orpo_ray.weights.published import MANIFEST, check_published, publish_directory
 
 
@@ -16,7 +18,9 @@ class Export:
     name = "EXPORT"
 
     def key(self, context: RunContext) -> str:
-        return fingerprint(context.config.export.select, context.results["DISTILL"], context.results["EVALUATE"])
+        export = context.config.export
+        how = (export.lora,) if context.config.train.lora is not None else ()
+        return fingerprint(export.select, *how, context.results["DISTILL"], context.results["EVALUATE"])
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Copy the selected student, and describe it."""
@@ -30,10 +34,7 @@ class Export:
         data = data_card(RunTraces(context.layout, context.config, context.results), context.results)
 
         def write(directory: Path) -> None:
-            for file in source.iterdir():
-                if file.name != MANIFEST:
-                    shutil.copy(file, directory / file.name)
-            _generation_config(directory)
+            write_export(source, student_directory(context.config), directory, context.config.export.lora)
             (directory / "README.md").write_text(model_card(context.config, context.results, epoch), encoding="utf-8")
             (directory / "DATA_CARD.md").write_text(data_card_markdown(data), encoding="utf-8")
             write_json(directory / "data_card.json", data)
@@ -54,6 +55,31 @@ class Export:
             best = max(trained, key=lambda item: (item["correct"], -item["epoch"]))
             return Path(best["path"]), int(best["epoch"])
         return Path(context.results["DISTILL"]["weights"]), int(context.results["DISTILL"]["epochs"])
+
+
+def write_export(version: Path, initial: Path, target: Path, lora: Literal["merged", "adapter"]) -> None:
+    """Fill `target` with a published version, whichever way it was published.
+
+    Args:
+        initial: the initial student's directory, which an adapter is for.
+        lora: of a version with an adapter, the whole model with it merged in, or the adapter alone.
+    """
+    from orpo_ray.training.publish import ADAPTER_BESIDE, merge_adapter, tokenizer_files
+
+    beside = version / ADAPTER_BESIDE
+    adapter = version if is_adapter(version) else beside if is_adapter(beside) else None
+    if adapter is not None and lora == "adapter":
+        for file in (*adapter.iterdir(), *tokenizer_files(initial)):
+            if file.is_file() and file.name != MANIFEST:
+                shutil.copy(file, target / file.name)
+        return
+    if adapter == version:
+        merge_adapter(initial, version, target)
+    else:
+        for file in version.iterdir():
+            if file.is_file() and file.name != MANIFEST:
+                shutil.copy(file, target / file.name)
+    _generation_config(target)
 
 
 def _generation_config(directory: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,8 @@ _ENGINE_BYTES = 5 * GIB // 2
 _WORKER_BYTES = 3 * GIB // 2
 # Weights, gradients and AdamW's two moments in float32: what one worker holds where ZeRO shares nothing.
 _BYTES_A_PARAMETER = 16
+# With adapters the weights alone, and a quarter as much for all that belongs to the adapters.
+_FROZEN_BYTES_A_PARAMETER = 5
 # A checkpoint holds the weights in training precision, and float32 weights and two moments for the optimizer.
 _CHECKPOINT_BYTES_A_PARAMETER = 16
 # Traces, journal, ledger, Ray's own logs.
@@ -62,7 +64,8 @@ def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Gr
 
     samplers = engine("sampler", "sampler", resources.samplers)
     evaluator = engine("evaluator", "evaluator", 1)
-    worker_bytes = 0 if resources.trainer_gpus else _WORKER_BYTES + _BYTES_A_PARAMETER * parameters
+    each = _BYTES_A_PARAMETER if config.train.lora is None else _FROZEN_BYTES_A_PARAMETER
+    worker_bytes = 0 if resources.trainer_gpus else _WORKER_BYTES + each * parameters
     cpus, gpus = resources.trainer_cpus, resources.trainer_gpus
     workers = Group("train worker", config.train.workers, cpus, gpus, worker_bytes, "trainer")
     data = Group("data task", 1, 1.0)
@@ -132,13 +135,20 @@ def machine_memory(cgroup: Path = Path("/sys/fs/cgroup")) -> int:
 
 def count_parameters(model: str) -> int:
     """Parameters of a model directory, from the headers of its safetensors files; 0 where it has none here."""
-    total = 0
+    return sum(math.prod(shape) for shape in _shapes(model))
+
+
+def adapter_parameters(model: str, rank: int) -> int:
+    """About the parameters of LoRA adapters on all of a model's matrices; its embeddings, which get none, count too."""
+    return sum(rank * sum(shape) for shape in _shapes(model) if len(shape) == 2)
+
+
+def _shapes(model: str) -> Iterator[list[int]]:
     for file in sorted(Path(model).glob("*.safetensors")):
         with file.open("rb") as opened:
             (length,) = struct.unpack("<Q", opened.read(8))
             header = json.loads(opened.read(length))
-        total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    return total
+        yield from (tensor["shape"] for name, tensor in header.items() if name != "__metadata__")
 
 
 def disk_bytes(config: RunConfig, parameters: int = 0, weights: int = 0) -> int:
@@ -148,11 +158,14 @@ def disk_bytes(config: RunConfig, parameters: int = 0, weights: int = 0) -> int:
         parameters, weights: the student's parameters, and bytes of its weights; read from its files where 0.
     """
     parameters = parameters or count_parameters(config.student.model)
+    lora = config.train.lora
     weights = weights or sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
     # One checkpoint more than are kept, while the next is written; a version in the making, one a step of staleness,
     # the newest, and the evaluator's.
-    checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * parameters
-    versions = (config.policy.max_staleness + 3) * weights
+    trained = parameters if lora is None else min(parameters, adapter_parameters(config.student.model, lora.rank))
+    checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * trained
+    version = weights if lora is None or lora.publish == "merged" else 4 * trained
+    versions = (config.policy.max_staleness + 3) * version
     return checkpoints + versions + weights + _OTHER_BYTES
 
 

@@ -12,6 +12,7 @@ from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.errors import InputError
+from orpo_ray.phases.adapters import settled_config
 from orpo_ray.phases.cluster import connect, embedded
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.environment import environment
@@ -69,7 +70,13 @@ class Prepare:
             lambda: rows.update(_splits(config)),
         ]
         raise_all(checks)
-        raise_all([lambda: _check_teacher(config, rows["train"]), lambda: check_prompts(config, rows)])
+        raise_all(
+            [
+                lambda: _check_teacher(config, rows["train"]),
+                lambda: check_prompts(config, rows),
+                lambda: _check_adapters(context),
+            ]
+        )
         self._connect(config)
         parameters = count_parameters(str(student_directory(config)))
         return {
@@ -167,6 +174,17 @@ def _check_length(config: RunConfig, directory: Path) -> None:
     ):
         if tokens > longest:
             raise InputError(f"{option}: {tokens} tokens, but the InternLM2 student has positions for {longest}")
+
+
+def _check_adapters(context: RunContext) -> None:
+    """That the student has the layers which get adapters, and vLLM takes them where it has to."""
+    from orpo_ray.training.lora import count_trainable
+
+    lora = context.config.train.lora
+    if lora is not None:
+        trained = count_trainable(student_directory(context.config), lora)
+        context.say("note", text=f"train.lora: {trained:,} parameters are trained")
+        settled_config(context)
 
 
 def _check_teacher(config: RunConfig, train: Task) -> None:

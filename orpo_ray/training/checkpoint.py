@@ -52,7 +52,8 @@ def save_checkpoint(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     barrier()
-    engine.save_checkpoint(str(partial), tag=_TAG)
+    # What is never trained, as the student below its adapters, is read from the initial student again.
+    engine.save_checkpoint(str(partial), tag=_TAG, exclude_frozen_parameters=True)
     torch.save(torch.get_rng_state(), partial / f"rng-rank-{rank}.pt")
     barrier()
     if rank == 0:
@@ -62,7 +63,8 @@ def save_checkpoint(
 
 def load_checkpoint(engine: Any, checkpoint: Path, *, rank: int) -> None:
     """Restore what save_checkpoint wrote; every rank calls it."""
-    path, _ = engine.load_checkpoint(str(checkpoint), tag=_TAG)
+    frozen = any(not parameter.requires_grad for parameter in engine.module.parameters())
+    path, _ = engine.load_checkpoint(str(checkpoint), tag=_TAG, load_module_strict=not frozen)
     if path is None:
         raise IncompleteVersionError(f"{checkpoint}: DeepSpeed found nothing to load")
     torch.set_rng_state(torch.load(checkpoint / f"rng-rank-{rank}.pt"))

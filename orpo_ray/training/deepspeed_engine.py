@@ -14,6 +14,7 @@ from orpo_ray.errors import OrpoRayError
 from orpo_ray.training.batching import TokenGroup
 from orpo_ray.training.deepspeed_config import deepspeed_config, lr_scale
 from orpo_ray.training.extensions import build_comm_operator
+from orpo_ray.training.lora import adapt
 from orpo_ray.training.model import OrpoModel, load_student
 from orpo_ray.training.objective import Orpo, load_objective
 
@@ -35,7 +36,9 @@ def start(config: RunConfig, initial: str) -> Any:
     student = load_student(initial)
     if config.train.gradient_checkpointing:
         student.gradient_checkpointing_enable({"use_reentrant": False})
-    model = OrpoModel(student, load_objective(config.train.objective, config.train.lam))
+    trained = student if config.train.lora is None else adapt(student, config.train.lora)
+    # Modules come in inference mode, in which gradient checkpointing and the adapters' dropout do nothing.
+    model = OrpoModel(trained.train(), load_objective(config.train.objective, config.train.lam))
     train = config.train
     engine, *_ = deepspeed.initialize(
         model=model,

@@ -26,7 +26,7 @@ from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, sav
 from orpo_ray.training.ledger import LedgerWriter
 from orpo_ray.training.metrics import MetricsWriter, StepCounts, live_diversity
 from orpo_ray.training.model import OrpoModel
-from orpo_ray.training.publish import gather_weights, in_precision, probe_fact, write_model
+from orpo_ray.training.publish import gather_student, probe_fact
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart
 from orpo_ray.weights.probe import FACT as PROBE
@@ -182,15 +182,20 @@ class Rank:
     def _publish(self) -> None:
         """The student as it is now becomes the next version, and the samplers are told."""
         spec, number = self._spec, self._version.number + 1
-        partitioned = self._config.train.zero_stage == 3
-        state = gather_weights(self._model.student, partitioned=partitioned, rank=self.rank)
+        train = self._config.train
+        published = gather_student(
+            self._model.student,
+            partitioned=train.zero_stage == 3,
+            rank=self.rank,
+            precision=train.precision,
+            adapter_only=train.lora is not None and train.lora.publish == "adapter",
+        )
         probe = self._probe()
         directory = version_directory(spec.layout.weights, number, spec.start.number)
         epoch, rest = divmod(self._step, self._geometry.steps_per_epoch)
         phi = self._phi if spec.phi.adaptive else ()
         self._version = Version(number, str(directory), self._step, epoch if rest == 0 else None, phi=phi)
         if self.rank == 0:
-            weights = in_precision(state, self._config.train.precision)
             facts: dict[str, Any] = {
                 "number": number,
                 "step": self._step,
@@ -199,7 +204,7 @@ class Rank:
                 PROBE: probe,
             }
             facts |= {"phi": list(phi)} if phi else {}
-            publish_directory(directory, lambda path: write_model(path, weights, Path(spec.initial)), facts)
+            publish_directory(directory, lambda path: published.write(path, Path(spec.initial)), facts)
             removable = ray.get(self._board.publish.remote(spec.start.number, self._version))
             remove_versions(removable)
 

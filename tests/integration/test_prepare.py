@@ -80,6 +80,19 @@ def test_an_internlm2_student_is_converted_once(tmp_path: Path, traces: Path) ->
     )
 
 
+def test_adapters_are_looked_at_before_anything_starts(tmp_path: Path, student: Path, traces: Path) -> None:
+    config = a_config(tmp_path, student, traces, train={"lora": {"rank": 2}})
+    context = context_of(config)
+    Prepare(connect=lambda _: None).run(context)
+    # GPT-NeoX: query_key_value, dense and the two of the feed-forward layer, in 2 layers of 128 and 256
+    trained = 2 * 2 * ((128 + 384) + (128 + 128) + 2 * (128 + 256))
+    assert ("note", {"text": f"train.lora: {trained:,} parameters are trained"}) in context.live["said"]
+    message = refused(a_config(tmp_path, student, traces, train={"lora": {"target_modules": ["q_proj"]}}))
+    assert message.startswith(
+        "train.lora.target_modules: q_proj ends the name of no linear layer of the student (gpt_neox)"
+    )
+
+
 def test_every_mistake_is_named_in_one_message(tmp_path: Path, traces: Path) -> None:
     config = a_config(
         tmp_path, tmp_path / "nowhere", traces, task={"name": "tests.tiny.sums:NoSuchTask"},

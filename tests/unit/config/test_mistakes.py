@@ -23,6 +23,12 @@ ONE_OPTION: list[tuple[dict[str, Any], str]] = [
     ({"train.zero_stage": 4}, "train.zero_stage: 4 given; take 1, 2 or 3"),
     ({"train.precision": "fp16"}, 'train.precision: "fp16" given; take fp32 or bf16'),
     ({"train.warmup_ratio": 1}, "train.warmup_ratio: 1 given; take a number from 0 and below 1 (share)"),
+    ({"train.lora": 8}, "train.lora: 8 given; take a section with options, or leave `lora` out"),
+    (
+        {"train.lora": {"target_modules": 3}},
+        "train.lora.target_modules: 3 given; take all-linear or a list of names",
+    ),
+    ({"train.lora": {"rank": 0}}, "train.lora.rank: 0 given; take a whole number from 1 to 512"),
     ({"train.deepspeed": [1]}, "train.deepspeed: [1] given; take a mapping"),
     ({"task.train_size": 0}, "task.train_size: 0 given; take a whole number from 1 on (prompts)"),
     ({"teacher.backend": "vllm"}, 'teacher.backend: "vllm" given; take serve, openai or recorded'),
@@ -38,6 +44,7 @@ ONE_OPTION: list[tuple[dict[str, Any], str]] = [
 ]
 
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
+    ({"train.lora": {"alfa": 8}}, "train.lora.alfa: unknown option; did you mean `alpha`?"),
     ({"trian.epochs": 3}, "trian: unknown option; did you mean `train`?"),
     ({"train.epoch": 3}, "train.epoch: unknown option; did you mean `epochs`?"),
     (
@@ -56,6 +63,7 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
 ]
 
 BETWEEN_OPTIONS: list[tuple[dict[str, Any], str]] = [
+    ({"export.lora": "adapter"}, "export.lora: `adapter` needs train.lora, as {}; without it there is no adapter"),
     ({"policy.refresh": 0}, "policy.refresh: 0 steps; take `epoch` or a whole number from 1 on"),
     (
         {"train.global_batch": 33},

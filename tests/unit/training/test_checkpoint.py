@@ -24,12 +24,13 @@ class FakeEngine:
 
     def __init__(self, state: str = "") -> None:
         self.state = state
+        self.module = torch.nn.Linear(1, 1)
 
-    def save_checkpoint(self, directory: str, tag: str) -> None:
+    def save_checkpoint(self, directory: str, tag: str, exclude_frozen_parameters: bool) -> None:
         (Path(directory) / tag).mkdir()
         (Path(directory) / WEIGHTS).write_text(self.state)
 
-    def load_checkpoint(self, directory: str, tag: str) -> tuple[str | None, dict[str, Any]]:
+    def load_checkpoint(self, directory: str, tag: str, load_module_strict: bool) -> tuple[str | None, dict[str, Any]]:
         file = Path(directory) / WEIGHTS
         if not file.exists():
             return None, {}
