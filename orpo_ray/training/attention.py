@@ -9,6 +9,8 @@ where the last two are partial softmaxes, merged by their log-sum-exp as in Flas
 (arXiv 2205.14135, section 3.1; the split at a shared prefix is Hydragen's, arXiv 2402.05099). Their gradients need no
 merging: given the merged output and log-sum-exp, the kernel's backward pass is exact for each part.
 
+On a GPU it is one FlexAttention call (`flex.py`); where there is none, trace by trace with a mask.
+
 Registered with transformers as the attention implementation `NAME`; a model reaches it through its own modelling code.
 
 Legend: H query heads, G key/value heads, T packed tokens, Q and S tokens of a segment, E head size.
@@ -24,6 +26,7 @@ import torch.nn.functional as F  # noqa: N812 - PyTorch's own name for it
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from orpo_ray.training import flex
 from orpo_ray.training.packing import Branches
 
 NAME = "orpo_tree"
@@ -66,12 +69,14 @@ def tree_attention(
     """
     if attention_mask is not None or dropout:
         raise ValueError("tree attention takes neither a mask nor dropout; load the student with `load_student`")
-    if (repeats := query.shape[1] // key.shape[1]) > 1:
-        key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     longest = max(group.prompt + max(group.traces) for group in tree) if tree else query.shape[2]
     window = sliding_window if sliding_window is not None and sliding_window < longest else None
-    out: Tensor
+    out: Tensor | None
+    if tree is not None and (out := flex.tree_on_gpu(query, key, value, tree, scaling, window)) is not None:
+        return out.transpose(1, 2), None
+    if (repeats := query.shape[1] // key.shape[1]) > 1:
+        key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
     if tree is None and window is None:
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
     elif tree is None:

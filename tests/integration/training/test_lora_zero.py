@@ -182,7 +182,8 @@ def test_a_checkpoint_holds_what_is_trained(directory: Path, case: Case) -> None
     held = 0
     for file in (directory / name_of(case) / "checkpoint").rglob("*_states.pt"):
         held += sum(tensor.numel() for tensor in tensors_in(torch.load(file, weights_only=False)))
-    assert 4 * trainable <= held < 8 * trainable  # the base would be another 5 times
+    # Under ZeRO-3 the weights are in the float32 copy alone. The base would be another 5 times.
+    assert 3 * trainable <= held < 8 * trainable
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
