@@ -28,7 +28,7 @@ def command(words: list[str]) -> tuple[Any, list[str]]:
 @each_page
 def test_commands_and_their_options_exist(page: Path) -> None:
     text = page.read_text().replace("\\\n", " ")
-    used = re.findall(r"(?<![\w/-])orpo-ray ((?:[a-z]+ ?)+[^`\n#|>]*)", text)
+    used = re.findall(r"(?<![\w/-])(?<!-n )(?<!--namespace )orpo-ray ((?:[a-z]+ ?)+[^`\n#|>]*)", text)
     checked = 0
     for line in used:
         found, rest = command(line.split())
