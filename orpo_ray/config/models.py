@@ -55,6 +55,9 @@ class TeacherConfig(Section):
     path: str | None = option(
         None, "recorded: a JSONL or Parquet file of traces; `dataset` reads the task rows' own solutions."
     )
+    weight: float = option(
+        1.0, "With more_teachers: this teacher's share of the K traces of a prompt, relative to the others'.", gt=0
+    )
     concurrency: int = option(64, "Most requests in flight.", unit="requests", ge=1)
     request_timeout_s: float = option(300, "Limit of one request.", unit="seconds", gt=0)
     retries: int = option(5, "Times that a request is tried again after a 429, a 5xx or a broken connection.", ge=0)

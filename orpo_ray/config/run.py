@@ -28,6 +28,9 @@ class RunConfig(Section):
     )
     task: TaskConfig = required("The task and its rows.")
     teacher: TeacherConfig = option(TeacherConfig(), "The black-box teacher.")
+    more_teachers: list[TeacherConfig] = option(
+        [], "Further teachers, each with the options of `teacher`: the K traces of a prompt are shared out by weight."
+    )
     student: StudentConfig = required("The student that is trained.")
     sampling: SamplingConfig = option(SamplingConfig(), "How traces are drawn.")
     positives: PositivesConfig = option(PositivesConfig(), "Which right traces are learned from.")
@@ -52,6 +55,33 @@ class RunConfig(Section):
     @classmethod
     def _recipe_is_options(cls, data: Any) -> Any:
         return with_recipe(data)
+
+    @property
+    def teachers(self) -> list[TeacherConfig]:
+        """All teachers, the first one first."""
+        return [self.teacher, *self.more_teachers]
+
+    def of_teachers(self) -> list["RunConfig"]:
+        """This run as each of its teachers sees it: that teacher alone, and its part of K (largest remainders)."""
+        if not self.more_teachers:
+            return [self]
+        weights = [teacher.weight for teacher in self.teachers]
+        exact = [self.sampling.k * weight / sum(weights) for weight in weights]
+        shares = [int(part) for part in exact]
+        by_rest = sorted(range(len(exact)), key=lambda at: (shares[at] - exact[at], at))
+        for at in by_rest[: self.sampling.k - sum(shares)]:
+            shares[at] += 1
+        return [
+            self.model_copy(
+                update={
+                    "teacher": teacher,
+                    "more_teachers": [],
+                    "sampling": self.sampling.model_copy(update={"k": share}),
+                }
+            )
+            for teacher, share in zip(self.teachers, shares, strict=True)
+            if share
+        ]
 
     @property
     def trains(self) -> bool:
@@ -96,7 +126,8 @@ def cross_problems(config: RunConfig) -> list[str]:
     )
     if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
         problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
-    problems += _teacher_problems(config.teacher)
+    for at, teacher in enumerate(config.teachers):
+        problems += _teacher_problems(teacher, f"more_teachers.{at - 1}" if at else "teacher")
     problems += contradictions(config.recipe, flatten(config.model_dump(mode="json", by_alias=True)))
     problems += _policy_problems(config)
     problems += _gpu_problems(config)
@@ -153,8 +184,9 @@ def _policy_problems(config: RunConfig) -> list[str]:
 
 def _engines(config: RunConfig) -> list[tuple[str, EngineConfig]]:
     engines = [("student.engine", config.student.engine)]
-    if config.teacher.backend == "serve":
-        engines.append(("teacher.engine", config.teacher.engine))
+    for at, teacher in enumerate(config.teachers):
+        if teacher.backend == "serve":
+            engines.append((f"more_teachers.{at - 1}.engine" if at else "teacher.engine", teacher.engine))
     return engines
 
 
@@ -186,16 +218,16 @@ def _gpu_problems(config: RunConfig) -> list[str]:
     return problems
 
 
-def _teacher_problems(teacher: TeacherConfig) -> list[str]:
+def _teacher_problems(teacher: TeacherConfig, at: str) -> list[str]:
     needed = {"serve": ("model",), "openai": ("model", "base_url"), "recorded": ("path",)}[teacher.backend]
     problems = [
-        f"teacher.{field}: not set, but teacher.backend `{teacher.backend}` needs it"
+        f"{at}.{field}: not set, but {at}.backend `{teacher.backend}` needs it"
         for field in needed
         if getattr(teacher, field) is None
     ]
     if teacher.serve.max_replicas < teacher.serve.min_replicas:
         problems.append(
-            f"teacher.serve.max_replicas: {teacher.serve.max_replicas} is less than teacher.serve.min_replicas "
+            f"{at}.serve.max_replicas: {teacher.serve.max_replicas} is less than {at}.serve.min_replicas "
             f"{teacher.serve.min_replicas}; take at least as many"
         )
     return problems

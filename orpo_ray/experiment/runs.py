@@ -78,7 +78,7 @@ def planned_runs(experiment: ExperimentConfig, source: str = "experiment") -> li
 
 def traces_key(config: RunConfig) -> str:
     """Equal for runs that share the teacher's traces, as far as the configuration alone tells."""
-    sections = config.model_dump(mode="json", include={"seed", "task", "teacher", "sampling"})
+    sections = config.model_dump(mode="json", include={"seed", "task", "teacher", "more_teachers", "sampling"})
     return fingerprint(sections)
 
 

@@ -11,12 +11,12 @@ def all_phases() -> list[Phase]:
     from orpo_ray.phases.export import Export
     from orpo_ray.phases.prepare import Prepare
     from orpo_ray.phases.seed import Seed
-    from orpo_ray.phases.teach import Teach
+    from orpo_ray.phases.teach_all import TeachAll
     from orpo_ray.phases.trained import WhereTrained
 
     return [
         Prepare(),
-        *(WhereTrained(OnCluster(phase)) for phase in (Teach(), Seed(), Distill())),
+        *(WhereTrained(OnCluster(phase)) for phase in (TeachAll(), Seed(), Distill())),
         OnCluster(Evaluate()),
         WhereTrained(Export()),
     ]

@@ -56,7 +56,7 @@ def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Gr
     Args:
         parameters: of the student; 0 where not known.
     """
-    resources, teacher = config.resources, config.teacher
+    resources = config.resources
 
     def engine(name: str, role: Role, count: int) -> Group:
         cpus, gpus = getattr(resources, f"{role}_cpus"), getattr(resources, f"{role}_gpus")
@@ -70,8 +70,9 @@ def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Gr
     workers = Group("train worker", config.train.workers, cpus, gpus, worker_bytes, "trainer")
     data = Group("data task", 1, 1.0)
     asking = [Group("client and judge of the teacher", 1, 0.6), data]
-    if teacher.backend == "serve":
-        replicas = engine("teacher replica", "teacher", teacher.serve.min_replicas)
+    served = [teacher.serve.min_replicas for teacher in config.teachers if teacher.backend == "serve"]
+    if served:  # several teachers serve one after the other
+        replicas = engine("teacher replica", "teacher", max(served))
         asking = [replicas, Group("ingress", 1, 0.1), *asking]
     return {
         "TEACH": asking,

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,18 @@ class Prepare:
         """Changes with whatever is checked, and with the machine."""
         config = context.config
         checked = config.model_dump(mode="json", by_alias=True, exclude={"limits", "tracking", "name"})
-        models = [model_fingerprint(name) for name in (config.student.model, config.teacher.model) if name]
+        models = [
+            model_fingerprint(name)
+            for name in (config.student.model, *(teacher.model for teacher in config.teachers))
+            if name
+        ]
         files = [
             file_fingerprint(path)
             for path in (
                 config.task.path,
                 config.task.validation_path,
                 config.task.test_path,
-                config.teacher.path,
+                *(teacher.path for teacher in config.teachers),
             )
             if path
         ]
@@ -70,13 +75,8 @@ class Prepare:
             lambda: rows.update(_splits(config)),
         ]
         raise_all(checks)
-        raise_all(
-            [
-                lambda: _check_teacher(config, rows["train"]),
-                lambda: check_prompts(config, rows),
-                lambda: _check_adapters(context),
-            ]
-        )
+        teachers = [partial(_check_teacher, one, rows["train"]) for one in config.of_teachers()]
+        raise_all([*teachers, lambda: check_prompts(config, rows), lambda: _check_adapters(context)])
         self._connect(config)
         parameters = count_parameters(str(student_directory(config)))
         return {

@@ -42,8 +42,11 @@ class Teach:
         train, test = _splits(config)
         return fingerprint(teach_depends_on(config, train), teacher_test_depends_on(config, test))
 
-    def run(self, context: RunContext) -> dict[str, Any]:
+    def run(self, context: RunContext, *, must_be_right: bool = True) -> dict[str, Any]:
         """Make, or find again, the teacher's traces, and score the teacher.
+
+        Args:
+            must_be_right: refuse a teacher of which no trace can be learned from.
 
         Returns:
             `key` and `path` of the store; its counts, as `TraceCounts.to_json`; and `test`: the teacher's greedy
@@ -70,8 +73,8 @@ class Teach:
         store = store or draft.finish(sampling.judging.asking.blocks, key, depends_on)
         if unscored:
             _write(score, {"correct": scoring.counts.right, "total": scoring.counts.traces})
-        if config.positives.fallback == "none":
-            _check_some_right(store)
+        if must_be_right and config.positives.fallback == "none":
+            check_some_right(store)
         accuracy = json.loads(score.read_text(encoding="utf-8")) if score.is_file() else None
         return {"key": key, "path": str(store.directory), **store.counts.to_json(), "test": accuracy}
 
@@ -157,7 +160,7 @@ def _write(file: Path, data: dict[str, int]) -> None:
     partial.rename(file)
 
 
-def _check_some_right(store: TraceStore) -> None:
+def check_some_right(store: TraceStore) -> None:
     """Raises InputError where no prompt has a trace to learn from, with the numbers and two samples."""
     counts = store.counts
     if counts.prompts_without_kept < counts.prompts:

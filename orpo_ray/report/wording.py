@@ -85,7 +85,13 @@ def _prepare(result: Mapping[str, Any]) -> str:
 
 def _teach(result: Mapping[str, Any]) -> str:
     share = percent(result["right"] / result["traces"])
-    return f"{result['traces']:,} traces of {result['prompts']:,} prompts, {share} right, {result['kept']:,} kept"
+    return f"{result['traces']:,} traces of {result['prompts']:,} prompts, {share} right, {result['kept']:,} kept{_by_teacher(result)}"
+
+
+def _by_teacher(result: Mapping[str, Any]) -> str:
+    """Each teacher's share of the positives, where there are several."""
+    shares = [f"{percent(item['share_of_positives'])} of {item['teacher']}" for item in result.get("teachers", [])]
+    return f" ({', '.join(shares)})" if shares else ""
 
 
 def _seed(result: Mapping[str, Any]) -> str:

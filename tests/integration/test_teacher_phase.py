@@ -15,6 +15,7 @@ import pytest
 from orpo_ray.errors import InputError, TeacherError, VerifierError
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.teach import Teach
+from orpo_ray.phases.teach_all import TeachAll
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.teacher.caller import BLOCK_PROMPTS
 from orpo_ray.traces.record import Trace
@@ -41,7 +42,12 @@ def context_for(storage: Path, base_url: str, **sections: Any) -> RunContext:
         "teacher": {"backend": "openai", "model": "sums", "base_url": base_url, "path": None, "retries": 0},
         "sampling": {"k": K},
     }
-    merged = {name: {**defaults.get(name, {}), **sections.get(name, {})} for name in defaults.keys() | sections.keys()}
+    merged = {
+        name: {**defaults.get(name, {}), **sections.get(name, {})}
+        if name in defaults or isinstance(sections[name], dict)
+        else sections[name]
+        for name in defaults.keys() | sections.keys()
+    }
     return context_of(tiny_config(storage, Path("student"), **merged))
 
 
@@ -232,3 +238,22 @@ if __name__ == "__main__":  # the run that is killed
 
     ray.init(address="local", num_cpus=4, include_dashboard=False, object_store_memory=100 << 20, log_to_driver=False)
     Teach().run(context_for(Path(sys.argv[1]), sys.argv[2], teacher={"concurrency": 2}))
+
+
+def test_two_teachers_share_k_and_their_positives_are_told_apart(tmp_path: Path, api: FakeApi) -> None:
+    other = {"backend": "openai", "model": "others", "base_url": api.base_url, "retries": 0, "weight": 3.0}
+    context = context_for(tmp_path, api.base_url, sampling={"k": 8}, more_teachers=[other])
+    result = TeachAll().run(context)
+    assert (result["prompts"], result["traces"]) == (PROMPTS, PROMPTS * 8)
+    first, second = result["teachers"]
+    assert [(item["teacher"], item["k"], item["traces"]) for item in (first, second)] == [
+        ("sums", 2, 2 * PROMPTS),
+        ("others", 6, 6 * PROMPTS),
+    ]
+    traces = traces_of(result)
+    assert first["positives"] == sum(trace.kept and trace.model == "sums" for trace in traces) > 0
+    assert second["positives"] == sum(trace.kept and trace.model == "others" for trace in traces) > 0
+    assert first["share_of_positives"] + second["share_of_positives"] == pytest.approx(1)
+    asked = len(api.requests)
+    assert TeachAll().run(context) == result
+    assert len(api.requests) == asked
