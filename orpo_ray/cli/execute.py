@@ -75,14 +75,16 @@ def serve_until_stopped(config: RunConfig) -> None:
 
 
 def evaluate_directory(config: RunConfig, model: Path) -> None:
-    """Print the held-out accuracy of the model in a directory."""
+    """Print the held-out accuracy of the model in a directory, or of the student with the adapter in it."""
+    from orpo_ray.engine.adapters import is_adapter
     from orpo_ray.engine.model_check import check_model
     from orpo_ray.phases.cluster import connect
     from orpo_ray.phases.evaluate import evaluate_model
 
     console = console_on(sys.stdout)
     with StopSignals(), library_output(Path(os.devnull)), _leaving_ray():
-        check_model(str(model), "student", trust_remote_code=config.student.trust_remote_code)
+        whole = config.student.model if is_adapter(model) else str(model)
+        check_model(whole, "student", trust_remote_code=config.student.trust_remote_code)
         connect(config)
         context = RunContext(config, _layout(config), _say_on(console))
         evaluations = evaluate_model(context, model.resolve())

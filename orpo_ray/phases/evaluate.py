@@ -2,6 +2,8 @@
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import ray
 from ray.exceptions import GetTimeoutError
 
 from orpo_ray.config.fingerprint import fingerprint
+from orpo_ray.engine.adapters import is_adapter
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import running_evaluator, start_evaluator, wait_for
 from orpo_ray.phases.retry import decide
-from orpo_ray.phases.student import student_directory
+from orpo_ray.phases.student import in_known_layout, student_directory
 from orpo_ray.weights import Version
 from orpo_ray.weights.published import IncompleteVersionError, check_published
 
@@ -80,7 +83,7 @@ class Evaluate:
 
 def evaluate_model(context: RunContext, model: Path) -> list[dict[str, Any]]:
     """Held-out accuracy of the model in a directory: what `orpo-ray eval` prints."""
-    with tempfile.TemporaryDirectory() as output:
+    with tempfile.TemporaryDirectory() as output, _whole_model(context, model) as model:
         evaluator = start_evaluator(context, model=model, output=Path(output))
         try:
             version = Version(0, str(model), step=0, epoch=0)
@@ -88,6 +91,21 @@ def evaluate_model(context: RunContext, model: Path) -> list[dict[str, Any]]:
             return results
         finally:
             _end(evaluator)
+
+
+@contextmanager
+def _whole_model(context: RunContext, model: Path) -> Iterator[Path]:
+    """The model in a layout that vLLM knows; of an adapter the student with it merged in, as long as it is needed."""
+    if not is_adapter(model):
+        yield in_known_layout(context.config, model)
+        return
+    from orpo_ray.training.publish import merge_adapter
+
+    # Where every node sees it: the evaluator may be on another.
+    context.layout.storage.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=context.layout.storage) as merged:
+        merge_adapter(student_directory(context.config), model, Path(merged))
+        yield Path(merged)
 
 
 def _end(evaluator: Any) -> None:

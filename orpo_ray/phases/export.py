@@ -1,14 +1,16 @@
 """EXPORT: the finished student as a model directory that transformers and vLLM load, or as an adapter that peft loads."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any, Literal
 
 from orpo_ray.config.fingerprint import fingerprint
-from orpo_ray.engine.adapters import is_adapter
+from orpo_ray.engine.adapters import ADAPTER_CONFIG, is_adapter
 from orpo_ray.evaluation.evaluator import write_json
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.student import student_directory
+from orpo_ray.phases.student import is_converted, student_directory
+from orpo_ray.report.wording import model_name
 from orpo_ray.weights.published import MANIFEST, check_published, publish_directory
 
 
@@ -29,13 +31,15 @@ class Export:
         from orpo_ray.report.data_card_text import data_card_markdown
         from orpo_ray.report.model_card import model_card
 
+        config, initial = context.config, student_directory(context.config)
         source, epoch = self._selected(context)
         facts = check_published(source)
         data = data_card(RunTraces(context.layout, context.config, context.results), context.results)
 
         def write(directory: Path) -> None:
-            write_export(source, student_directory(context.config), directory, context.config.export.lora)
-            (directory / "README.md").write_text(model_card(context.config, context.results, epoch), encoding="utf-8")
+            write_export(source, initial, directory, config.export.lora, name=model_name(config.student.model))
+            card = model_card(config, context.results, epoch, converted=is_converted(config, initial))
+            (directory / "README.md").write_text(card, encoding="utf-8")
             (directory / "DATA_CARD.md").write_text(data_card_markdown(data), encoding="utf-8")
             write_json(directory / "data_card.json", data)
 
@@ -57,12 +61,13 @@ class Export:
         return Path(context.results["DISTILL"]["weights"]), int(context.results["DISTILL"]["epochs"])
 
 
-def write_export(version: Path, initial: Path, target: Path, lora: Literal["merged", "adapter"]) -> None:
+def write_export(version: Path, initial: Path, target: Path, lora: Literal["merged", "adapter"], *, name: str) -> None:
     """Fill `target` with a published version, whichever way it was published.
 
     Args:
         initial: the initial student's directory, which an adapter is for.
         lora: of a version with an adapter, the whole model with it merged in, or the adapter alone.
+        name: what the initial student is called where an adapter is told from its base.
     """
     from orpo_ray.training.publish import ADAPTER_BESIDE, merge_adapter, tokenizer_files
 
@@ -72,6 +77,8 @@ def write_export(version: Path, initial: Path, target: Path, lora: Literal["merg
         for file in (*adapter.iterdir(), *tokenizer_files(initial)):
             if file.is_file() and file.name != MANIFEST:
                 shutil.copy(file, target / file.name)
+        told = json.loads((target / ADAPTER_CONFIG).read_text(encoding="utf-8")) | {"base_model_name_or_path": name}
+        (target / ADAPTER_CONFIG).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
         return
     if adapter == version:
         merge_adapter(initial, version, target)

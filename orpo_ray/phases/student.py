@@ -13,13 +13,22 @@ from orpo_ray.weights.published import IncompleteVersionError, check_published, 
 def student_directory(config: RunConfig) -> Path:
     """The directory of `student.model`; a hub name is downloaded, or found in the hub's cache.
 
-    An InternLM2 student is converted to the Llama layout, once for all runs of `storage.path`, and found again by its
-    fingerprint. All that follows, the export too, sees a Llama model.
+    All that follows, the export too, sees it as `in_known_layout` has it.
 
     Raises:
         InputError: neither a directory nor a model that the hub gives, or an InternLM2 model that cannot be converted.
     """
-    given = _given(config)
+    return in_known_layout(config, _given(config))
+
+
+def in_known_layout(config: RunConfig, given: Path) -> Path:
+    """A model's directory itself; of an InternLM2 model one with the same model in the Llama layout.
+
+    It is converted once for all runs of `storage.path`, and found again by its fingerprint.
+
+    Raises:
+        InputError: an InternLM2 model that cannot be converted.
+    """
     if not is_internlm2(given):
         return given
     key = fingerprint(model_fingerprint(given), LAYOUT)

@@ -17,12 +17,15 @@ from orpo_ray.report.wording import HUB_NAME, model_name, parameters, percent, t
 _LEFT_OUT = {"storage", "resources", "limits", "tracking"}
 
 
-def model_card(config: RunConfig, results: Mapping[str, Mapping[str, Any]], epoch: int) -> str:
+def model_card(
+    config: RunConfig, results: Mapping[str, Mapping[str, Any]], epoch: int, *, converted: bool = False
+) -> str:
     """The card as Markdown with the Hugging Face hub's front matter.
 
     Args:
         results: of the phases up to EVALUATE, by name.
         epoch: whose weights these are.
+        converted: the student was converted to the Llama layout.
     """
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True, autoescape=False)
     template = environment.from_string((files("orpo_ray.report") / "model_card.jinja").read_text(encoding="utf-8"))
@@ -34,6 +37,8 @@ def model_card(config: RunConfig, results: Mapping[str, Mapping[str, Any]], epoc
         version=__version__,
         config=config,
         epoch=epoch,
+        adapter=config.train.lora is not None and config.export.lora == "adapter",
+        converted=converted,
         base_model=student if on_hub else None,
         student=model_name(student),
         size=parameters(size) if size else None,
@@ -66,6 +71,10 @@ def _training(config: RunConfig, distill: Mapping[str, Any]) -> Iterator[tuple[s
     yield "λ of the odds-ratio term", f"{train.lam:g}"
     yield "learning rate", f"{train.learning_rate:g}, {train.schedule}, warm-up {percent(train.warmup_ratio)}"
     yield "global batch", f"{train.global_batch} prompts with up to {train.pairs_per_prompt} pairs each"
+    if train.lora is not None:
+        targets = train.lora.target_modules
+        where = "all linear layers" if targets == "all-linear" else ", ".join(targets)
+        yield "trained", f"LoRA adapters of rank {train.lora.rank}, alpha {train.lora.alpha:g}, on {where}"
     if not distill:
         return
     yield "optimizer steps", f"{distill['steps']:,}"

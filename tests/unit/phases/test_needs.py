@@ -11,8 +11,11 @@ from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.errors import InputError
 from orpo_ray.phases.needs import (
     GIB,
+    adapter_parameters,
     check_fits,
     count_parameters,
+    disk_bytes,
+    groups_by_phase,
     logical_cpus,
     machine_memory,
     required_resources,
@@ -99,12 +102,40 @@ def test_the_memory_of_a_container_is_its_limit(tmp_path: Path) -> None:
     assert machine_memory(tmp_path) == GIB
 
 
-def test_parameters_are_counted_from_the_headers(tmp_path: Path) -> None:
-    for place, shapes in enumerate([{"a": [3, 5], "b": [7]}, {"c": []}]):
+def write_headers(directory: Path, *files: dict[str, list[int]]) -> None:
+    for place, shapes in enumerate(files):
         header: dict[str, Any] = {
             name: {"dtype": "F32", "shape": shape, "data_offsets": [0, 0]} for name, shape in shapes.items()
         }
         text = json.dumps(header | {"__metadata__": {"format": "pt"}}).encode()
-        (tmp_path / f"model-{place}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+        (directory / f"model-{place}.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
+
+
+def with_lora(model: Path, **lora: Any) -> RunConfig:
+    options = config().model_dump(by_alias=True)
+    options["student"]["model"] = str(model)
+    return parse_config(options | {"train": options["train"] | {"checkpoints_kept": 2, "lora": lora}})
+
+
+def test_with_adapters_checkpoints_and_versions_are_theirs(tmp_path: Path) -> None:
+    write_headers(tmp_path, {"a": [300, 500], "b": [500, 300], "norm": [500]})
+    weights = (tmp_path / "model-0.safetensors").stat().st_size
+    trained = 4 * (300 + 500) * 2
+    assert adapter_parameters(str(tmp_path), rank=4) == trained
+    assert disk_bytes(with_lora(tmp_path, rank=4)) == 3 * 16 * trained + 3 * 4 * trained + weights + GIB // 2
+    merged = disk_bytes(with_lora(tmp_path, rank=4, publish="merged"))
+    assert merged == 3 * 16 * trained + 3 * weights + weights + GIB // 2
+
+
+def test_a_worker_with_adapters_holds_the_frozen_weights_once(tmp_path: Path) -> None:
+    def worker(settings: RunConfig) -> int:
+        groups = groups_by_phase(settings, parameters=100 << 20)["DISTILL"]
+        return next(group.memory for group in groups if group.name == "train worker")
+
+    assert worker(config()) - worker(with_lora(tmp_path)) == (16 - 5) * (100 << 20)
+
+
+def test_parameters_are_counted_from_the_headers(tmp_path: Path) -> None:
+    write_headers(tmp_path, {"a": [3, 5], "b": [7]}, {"c": []})
     assert count_parameters(str(tmp_path)) == 3 * 5 + 7 + 1
     assert count_parameters("owner/name-on-the-hub") == 0

@@ -27,6 +27,18 @@ def test_a_local_student_is_no_model_of_the_hub(tmp_path: Path, monkeypatch: pyt
     assert "base_model" not in model_card(config(), RESULTS, 2)
 
 
+def test_an_adapter_says_how_it_is_loaded() -> None:
+    lora = {"train": {"lora": {"rank": 8}}, "student": {"model": "owner/student"}}
+    merged = model_card(config(**lora), RESULTS, 2)
+    assert "| trained | LoRA adapters of rank 8, alpha 32, on all linear layers |" in merged
+    assert "library_name: transformers" in merged
+    assert "PeftModel" not in merged
+    card = model_card(config(**lora, export={"lora": "adapter"}), RESULTS, 2, converted=True)
+    assert "library_name: peft" in card
+    assert 'from_pretrained("owner/student")\nstudent = PeftModel.from_pretrained(student, "this directory")' in card
+    assert "InternLM2 in the Llama layout, so the base is its conversion, `converted/` in" in card
+
+
 def test_metrics_and_data() -> None:
     card = model_card(config(), RESULTS, 2)
     for line in (
