@@ -21,6 +21,13 @@ FREE_FIELDS = (
     "train.micro_batch",
     "train.gradient_checkpointing",
     "eval.samples_kept",
+    "task.judge.api_key_env",
+    "task.judge.cache",
+    "task.judge.concurrency",
+    "task.judge.request_timeout_s",
+    "task.judge.retries",
+    "task.judge.labelled",
+    "task.judge.min_agreement",
     "export.lora",
 )
 

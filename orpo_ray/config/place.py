@@ -5,13 +5,16 @@ from typing import Literal
 
 from pydantic import field_validator, model_validator
 
+from orpo_ray.config.judge import JudgeConfig
 from orpo_ray.config.section import Section, option, required
 
 
 class TaskConfig(Section):
     """The task and its rows. Train, validation and test are kept apart: a question is in one split only."""
 
-    name: str = required("gsm8k, arc_challenge, openbookqa, strategyqa, medqa, arithmetic, or `package.module:Class`.")
+    name: str = required(
+        "gsm8k, arc_challenge, openbookqa, strategyqa, medqa, arithmetic, open_ended, or `package.module:Class`."
+    )
     path: str | None = option(
         None,
         "JSONL or Parquet file, or Hugging Face data set name, of the training rows; the task's own where not set.",
@@ -20,6 +23,9 @@ class TaskConfig(Section):
     test_path: str | None = option(None, "Rows of the test split; cut off the training rows where not set.")
     train_size: int | None = option(None, "Training prompts; all where not set.", unit="prompts", ge=1)
     validation_size: int = option(0, "Validation prompts.", unit="prompts", ge=0)
+    judge: JudgeConfig | None = option(
+        None, "A model that marks answers in place of the task's own verifier; open-ended tasks need one."
+    )
     test_size: int = option(200, "Test prompts.", unit="prompts", ge=1)
 
 

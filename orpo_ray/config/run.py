@@ -130,6 +130,8 @@ def cross_problems(config: RunConfig) -> list[str]:
         problems += _teacher_problems(teacher, f"more_teachers.{at - 1}" if at else "teacher")
     problems += contradictions(config.recipe, flatten(config.model_dump(mode="json", by_alias=True)))
     problems += _policy_problems(config)
+    if config.task.name == "open_ended" and config.task.judge is None:
+        problems.append("task.judge: not set, but no rule can verify the answers of task `open_ended`")
     problems += _gpu_problems(config)
     for field, engine in _engines(config):
         for name, tokens in (

@@ -143,7 +143,7 @@ class Evaluator:
         rows = [row for row, _ in prompts]
         task = self._spec.tasks[split]
         verdicts = await asyncio.to_thread(
-            lambda: [task.classify(row, item.text) for row, item in zip(rows, completions, strict=True)]
+            lambda: task.classify_all([(row, item.text) for row, item in zip(rows, completions, strict=True)])
         )
         several = await self._several(split, version, prompts)
         return {

@@ -47,7 +47,7 @@ def several_answers(task: Task, answers: Sequence[tuple[Row, Sequence[str]]]) ->
     """
     right, votes = [], []
     for row, texts in answers:
-        verdicts = [task.classify(row, text) for text in texts]
+        verdicts = task.classify_all([(row, text) for text in texts])
         right.append(verdicts.count(Verdict.RIGHT))
         said = [None if v is Verdict.UNPARSED else task.extract(t, row) for v, t in zip(verdicts, texts, strict=True)]
         chosen = majority(said)

@@ -24,6 +24,7 @@ def teach_depends_on(config: RunConfig, task: Task) -> dict[str, Any]:
         "teacher": teacher_identity(config.teacher),
         "sampling": config.sampling.model_dump(mode="json"),
         "seed": config.seed,
+        **_judge(config),
     }
 
 
@@ -34,7 +35,16 @@ def teacher_test_depends_on(config: RunConfig, task: Task) -> dict[str, Any]:
         "rows": rows_fingerprint(task),
         "teacher": teacher_identity(config.teacher),
         "max_tokens": config.eval_max_tokens,
+        **_judge(config),
     }
+
+
+def _judge(config: RunConfig) -> dict[str, Any]:
+    """Who marks the answers, and how; nothing where the task's own verifier does."""
+    if config.task.judge is None:
+        return {}
+    how = {"base_url", "model", "rubric", "votes", "temperature", "max_tokens"}
+    return {"judge": config.task.judge.model_dump(mode="json", include=how)}
 
 
 def teach_key(config: RunConfig, task: Task) -> str:

@@ -21,6 +21,7 @@ from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
 from orpo_ray.phases.needs import GIB, count_parameters, disk_bytes, machine_memory, required_resources
 from orpo_ray.phases.student import is_converted, student_directory
 from orpo_ray.tasks import Task
+from orpo_ray.tasks.agreement import check_agreement
 from orpo_ray.tasks.split_of import has_validation, split_of
 from orpo_ray.traces.model_fingerprint import model_fingerprint
 
@@ -77,6 +78,7 @@ class Prepare:
         raise_all(checks)
         teachers = [partial(_check_teacher, one, rows["train"]) for one in config.of_teachers()]
         raise_all([*teachers, lambda: check_prompts(config, rows), lambda: _check_adapters(context)])
+        agreement = check_agreement(config.task.judge) if config.task.judge is not None else None
         self._connect(config)
         parameters = count_parameters(str(student_directory(config)))
         return {
@@ -89,6 +91,7 @@ class Prepare:
             "environment": environment(),
             # Engines and workers of an embedded cluster share these, whatever they ask for.
             "cores": os.cpu_count() if embedded() else None,
+            "judge": agreement.to_json() if agreement is not None else None,
         }
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:

@@ -34,7 +34,7 @@ def judge_traces(
     Raises:
         VerifierError: the task's verifier broke; it names the row. Never a wrong answer.
     """
-    verdicts = [task.classify(row, completion.text) for completion in completions]
+    verdicts = task.classify_all([(row, completion.text) for completion in completions])
     fits = [
         _counts_as_wrong(completion, verdict, negatives)
         for completion, verdict in zip(completions, verdicts, strict=True)

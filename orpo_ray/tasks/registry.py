@@ -16,6 +16,7 @@ TASKS: Mapping[str, str] = {
     "openbookqa": "orpo_ray.tasks.multiple_choice:OpenBookQATask",
     "strategyqa": "orpo_ray.tasks.strategyqa:StrategyQATask",
     "medqa": "orpo_ray.tasks.multiple_choice:MedQATask",
+    "open_ended": "orpo_ray.tasks.open_ended:OpenEndedTask",
     "arithmetic": "orpo_ray.tasks.arithmetic:ArithmeticTask",
 }
 

@@ -1,12 +1,23 @@
 """The rows of one split, as the configuration's `task` section asks for them."""
 
 from orpo_ray.config.place import TaskConfig
+from orpo_ray.tasks.judged import JudgedTask
 from orpo_ray.tasks.registry import load_task
 from orpo_ray.tasks.splits import SplitSize
 from orpo_ray.tasks.task import Task
 
 
 def split_of(config: TaskConfig, split: str, seed: int) -> Task:
+    """The task over its `train`, `validation` or `test` rows, marked by `task.judge` where there is one.
+
+    Raises:
+        DataError: as `load_task` does.
+    """
+    task = _split_of(config, split, seed)
+    return task if config.judge is None else JudgedTask(task, config.judge)
+
+
+def _split_of(config: TaskConfig, split: str, seed: int) -> Task:
     """The task over its `train`, `validation` or `test` rows.
 
     A split with a path of its own is read from there; the others are disjoint parts of `task.path`.

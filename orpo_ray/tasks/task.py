@@ -84,6 +84,10 @@ class Task(ABC):
         except Exception as error:
             raise VerifierError(f"task {self.name}, row {row.id}: {type(error).__name__}: {error}") from error
 
+    def classify_all(self, answers: Sequence[tuple[Row, str]]) -> list[Verdict]:
+        """`classify` for each; a task whose verifier waits for another machine does several at a time."""
+        return [self.classify(row, text) for row, text in answers]
+
     def verify(self, row: Row, text: str) -> bool:
         """Whether the completion's final answer is right. Raises VerifierError as `classify` does."""
         return self.classify(row, text) is Verdict.RIGHT

@@ -100,7 +100,7 @@ def judge_samples(
     Raises:
         VerifierError: the task's verifier broke; it names the row. Never a wrong answer.
     """
-    verdicts = [task.classify(row, sample.text) for sample in samples]
+    verdicts = task.classify_all([(row, sample.text) for sample in samples])
     fits = [
         verdict is Verdict.RIGHT and not sample.truncated for verdict, sample in zip(verdicts, samples, strict=True)
     ]
