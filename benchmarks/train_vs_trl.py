@@ -166,7 +166,7 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
     clock = Clock()
     computed = unique = 0
     for groups in batches(args):
-        for micro_batch in share_batch(groups, ranks=1, token_budget=args.token_budget)[0]:
+        for micro_batch in share_batch(groups, ranks=1, token_budget=args.token_budget)[0].micro_batches:
             batch = model.batch(micro_batch, real_rows=len(groups))
             loss, *_ = model(batch)
             loss.backward()

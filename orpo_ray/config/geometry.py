@@ -71,7 +71,7 @@ def default_block_rows(global_batch: int, ranks: int, at_most: int = 16) -> int:
     return max(rows for rows in range(1, min(local, at_most) + 1) if local % rows == 0)
 
 
-def geometry_problems(global_batch: int, ranks: int, block_rows: int | None, micro_batch: int) -> list[str]:
+def geometry_problems(global_batch: int, ranks: int, block_rows: int | None) -> list[str]:
     """What is wrong with the batch's edges, one sentence each; empty where nothing is."""
     if global_batch % ranks:
         return [
@@ -85,11 +85,5 @@ def geometry_problems(global_batch: int, ranks: int, block_rows: int | None, mic
         problems.append(
             f"resources.block_rows: {block_rows} × train.workers {ranks} does not divide train.global_batch "
             f"{global_batch}, which would hang the stream; fitting are {', '.join(map(str, fitting))}"
-        )
-    if local % micro_batch:
-        fitting = [rows for rows in range(1, local + 1) if local % rows == 0]
-        problems.append(
-            f"train.micro_batch: {micro_batch} does not divide a worker's share of the global batch (train.global_batch "
-            f"{global_batch} / train.workers {ranks} = {local} rows); fitting are {', '.join(map(str, fitting))}"
         )
     return problems

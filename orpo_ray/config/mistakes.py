@@ -52,9 +52,9 @@ def _sentence(detail: ErrorDetails, root: type[BaseModel]) -> str:
     field, kind, given = ".".join(path), detail["type"], detail["input"]
     if kind == "extra_forbidden":
         return f"{field}: unknown option{_nearest(path[-1], model)}"
-    if kind == "missing" and len(path) < len(detail["loc"]):
+    if kind == "missing" and len(path) < len(detail["loc"]) and isinstance(detail["loc"][-1], str):
         return f"{field}: an entry lacks `{detail['loc'][-1]}`"
-    if kind == "missing":
+    if kind == "missing" and len(path) == len(detail["loc"]):  # else an item of a list is
         return f"{field}: missing, and it has no default"
     if kind == "value_error":
         message = detail["msg"].removeprefix("Value error, ")
@@ -135,6 +135,8 @@ def _type_wanted(kind: Any, info: FieldInfo) -> str:
         return f"a whole number{_range(info)}"
     if kind is float:
         return f"a number{_range(info)}"
+    if get_origin(kind) is tuple:
+        return f"a list of {len(get_args(kind))} numbers"
     names: dict[Any, str] = {bool: "true or false", str: "text", list[str]: "a list of names"}
     return names.get(kind, "a mapping")
 

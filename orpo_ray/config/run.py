@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
 
+from orpo_ray.config.deepspeed_json import deepspeed_problems
 from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems
 from orpo_ray.config.method import NegativesConfig, PolicyConfig, PositivesConfig, SamplingConfig
 from orpo_ray.config.models import EngineConfig, StudentConfig, TeacherConfig
@@ -121,9 +122,8 @@ class RunConfig(Section):
 
 def cross_problems(config: RunConfig) -> list[str]:
     """Mistakes that only show when sections are read together, one sentence each: field, what is given, what fits."""
-    problems = geometry_problems(
-        config.train.global_batch, config.train.workers, config.resources.block_rows, config.train.micro_batch
-    )
+    problems = geometry_problems(config.train.global_batch, config.train.workers, config.resources.block_rows)
+    problems += deepspeed_problems(config.train, on_cpu=config.resources.trainer_gpus == 0)
     if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
         problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
     for at, teacher in enumerate(config.teachers):

@@ -1,10 +1,14 @@
 """The DeepSpeed worker group under Ray Train."""
 
+import re
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from orpo_ray.config.section import Section, option
+
+Offload = Literal["none", "optimizer", "optimizer_and_parameters"]
+SftScope = Literal["completion", "prompt_and_completion"]
 
 
 class LoraConfig(Section):
@@ -34,10 +38,10 @@ class LoraConfig(Section):
 class TrainConfig(Section):
     """Optimisation."""
 
-    objective: Literal["orpo", "sft", "none"] = option(
+    objective: str = option(
         "orpo",
-        "What is minimised: ORPO's loss; its SFT term alone, which needs no negatives; or nothing: the initial student is "
-        "evaluated, and that is all.",
+        "What is minimised: `orpo`; `sft`, its SFT term alone, which needs no negatives; `none`, nothing: the initial student "
+        "is evaluated, and that is all; or a class of your own, as `package.module:Class`.",
     )
     epochs: int = option(5, "Passes over the prompts.", unit="epochs", ge=1)
     lam: float = Field(
@@ -50,13 +54,28 @@ class TrainConfig(Section):
         ge=0,
         le=1,
     )
+    sft_scope: SftScope = option(
+        "completion", "Tokens that the SFT term is a mean over: the chosen trace's, or the prompt's too."
+    )
     pairs_per_prompt: int = option(
         4, "Most preference pairs made of one prompt's positives and negatives in an epoch.", unit="pairs", ge=1
     )
     global_batch: int = option(32, "Prompts (pair groups) of one optimizer step.", unit="prompts", ge=1)
-    micro_batch: int = option(8, "Pair groups that one worker takes through the model at a time.", unit="prompts", ge=1)
+    micro_batch: int = option(
+        8, "Most pair groups that one worker takes through the model at a time.", unit="prompts", ge=1
+    )
+    token_budget: int = option(
+        8192,
+        "Most tokens that one worker takes through the model at a time, each prompt counted once; a larger pair group "
+        "is split by its pairs.",
+        unit="tokens",
+        ge=1,
+    )
     workers: int = option(2, "Ray Train workers (ranks).", unit="workers", ge=1)
     zero_stage: Literal[1, 2, 3] = option(2, "DeepSpeed ZeRO stage: what is partitioned over the workers.")
+    offload: Offload = option(
+        "none", "What DeepSpeed keeps in the host's memory instead of the GPU's; parameters with ZeRO stage 3 only."
+    )
     precision: Literal["fp32", "bf16"] = option("bf16", "Precision of the forward and backward pass.")
     learning_rate: float = option(1e-5, "Peak learning rate of AdamW.", gt=0)
     schedule: Literal["cosine", "linear", "constant"] = option(
@@ -66,7 +85,14 @@ class TrainConfig(Section):
         0.1, "Share of the steps over which the learning rate rises.", unit="share", ge=0, lt=1
     )
     weight_decay: float = option(0.0, "AdamW's decoupled weight decay.", ge=0)
+    betas: tuple[float, float] = option((0.9, 0.999), "AdamW's decay rates of the two moments.")
+    epsilon: float = option(1e-8, "AdamW's term that keeps its denominator from 0.", gt=0)
     max_grad_norm: float = option(1.0, "Gradients are clipped to this global norm.", gt=0)
+    non_finite: Literal["stop", "skip"] = option(
+        "stop",
+        "What a loss or gradient that is not finite does: end the run naming the prompts, or skip the optimizer step and "
+        "count it.",
+    )
     lora: LoraConfig | None = option(
         None,
         "Train low-rank adapters in place of all weights: a mapping of the options below, or {} for their defaults.",
@@ -79,6 +105,20 @@ class TrainConfig(Section):
     deepspeed: dict[str, Any] = option(
         {}, "DeepSpeed JSON merged into ours; refused where it contradicts an option above."
     )
+
+    @field_validator("objective")
+    @classmethod
+    def _objective_has_a_name(cls, objective: str) -> str:
+        if objective not in ("orpo", "sft", "none") and not re.fullmatch(r"[\w.]+:\w+", objective):
+            raise ValueError("take orpo, sft, none, or a class of your own as `package.module:Class`")
+        return objective
+
+    @field_validator("betas")
+    @classmethod
+    def _betas_decay(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError("each is a decay rate, from 0 to below 1, as [0.9, 0.999]")
+        return betas
 
 
 class EvalConfig(Section):

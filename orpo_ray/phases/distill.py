@@ -145,6 +145,7 @@ def _summary(context: RunContext, geometry: Geometry) -> dict[str, Any]:
         staleness.update(line["staleness"])
     seconds = sum(line["seconds"] for line in lines)
     pairs = sum(int(line["pairs"]) for line in lines)
+    losses = [line["loss"] for line in lines if "loss" in line]
     return {
         "steps": geometry.steps,
         "epochs": geometry.epochs,
@@ -156,8 +157,10 @@ def _summary(context: RunContext, geometry: Geometry) -> dict[str, Any]:
         "versions": geometry.version_at(geometry.steps),
         "attempts": max((line["attempt"] for line in lines), default=0),
         "pairs_per_s": round(pairs / seconds, 3) if seconds else 0.0,
-        "loss_first": lines[0]["loss"] if lines else None,
-        "loss_last": lines[-1]["loss"] if lines else None,
+        "loss_first": losses[0] if losses else None,
+        "loss_last": losses[-1] if losses else None,
+        "skipped_steps": sum(line["skipped"] for line in lines),
+        "cut": sum(line["cut"] for line in lines),
         "weights": newest_weights(context),
     }
 

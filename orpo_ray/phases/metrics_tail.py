@@ -1,6 +1,7 @@
 """Says how training goes: follows metrics.jsonl, which rank 0 writes, from the driver."""
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,7 +66,7 @@ class MetricsTail:
             step=line["step"],
             steps=self._geometry.steps,
             epoch=line["epoch"],
-            loss=line["loss"],
+            loss=line.get("loss", math.nan),
             margin=line.get("margin"),
             pairs_per_s=line["pairs_per_s"],
             staleness=line["staleness_mean"],

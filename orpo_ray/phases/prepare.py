@@ -197,18 +197,11 @@ def _check_teacher(config: RunConfig, train: Task) -> None:
 
 
 def _check_options(config: RunConfig) -> None:
-    """Options that another library has the last word on."""
-    from orpo_ray.training.deepspeed_config import deepspeed_config
+    """Options that name code of the user's own."""
+    from orpo_ray.training.objective import load_objective
 
-    train = config.train
-    deepspeed_config(
-        zero_stage=train.zero_stage,
-        precision=train.precision,
-        learning_rate=train.learning_rate,
-        weight_decay=train.weight_decay,
-        max_grad_norm=train.max_grad_norm,
-        user=train.deepspeed,
-    )
+    if config.trains:
+        load_objective(config.train.objective, config.train.lam)
 
 
 def _splits(config: RunConfig) -> dict[str, Task]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from orpo_ray.training.universal import convert_to_universal
 from orpo_ray.weights.published import IncompleteVersionError, check_published, seal_directory
 
 _TAG = "deepspeed"
@@ -61,13 +62,39 @@ def save_checkpoint(
     barrier()
 
 
-def load_checkpoint(engine: Any, checkpoint: Path, *, rank: int) -> None:
-    """Restore what save_checkpoint wrote; every rank calls it."""
+def world_size(checkpoint: Path) -> int:
+    """Ranks that wrote a checkpoint."""
+    ranks: int = check_published(checkpoint)["world_size"]
+    return ranks
+
+
+def load_checkpoint(
+    engine: Any, checkpoint: Path, *, rank: int, resharded: bool = False, barrier: Callable[[], None] = lambda: None
+) -> None:
+    """Restore what save_checkpoint wrote; every rank calls it.
+
+    Args:
+        resharded: another number of ranks wrote it: it is loaded by way of DeepSpeed's universal form, made beside it
+            and removed again, and the engine was started with `load_universal`.
+    """
+    source = checkpoint
+    if resharded:
+        source = checkpoint.with_name(checkpoint.name + ".partial")
+        if rank == 0:
+            shutil.rmtree(source, ignore_errors=True)
+            convert_to_universal(checkpoint / _TAG, source / _TAG)
+        barrier()
     frozen = any(not parameter.requires_grad for parameter in engine.module.parameters())
-    path, _ = engine.load_checkpoint(str(checkpoint), tag=_TAG, load_module_strict=not frozen)
+    path, _ = engine.load_checkpoint(str(source), tag=_TAG, load_module_strict=not frozen)
     if path is None:
-        raise IncompleteVersionError(f"{checkpoint}: DeepSpeed found nothing to load")
-    torch.set_rng_state(torch.load(checkpoint / f"rng-rank-{rank}.pt"))
+        raise IncompleteVersionError(f"{source}: DeepSpeed found nothing to load")
+    state = checkpoint / f"rng-rank-{rank}.pt"
+    if state.exists():  # a rank that is new goes on with its own
+        torch.set_rng_state(torch.load(state))
+    if resharded:
+        barrier()
+        if rank == 0:
+            shutil.rmtree(source, ignore_errors=True)
 
 
 def whole_checkpoints(directory: Path) -> Iterator[Checkpoint]:

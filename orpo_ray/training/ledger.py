@@ -22,7 +22,9 @@ class LedgerLine:
 
     Attributes:
         step: the optimizer step that it was part of, from 1.
-        policy: where its negatives came from: live, initial, none; `padding` for a row of weight 0.
+        rank: the one that trained it; of a row that was split over ranks, the one that trained its first pairs.
+        policy: where its negatives came from: live, initial, none; `padding` for a row of weight 0; `skipped` where the
+            step was passed over, since its loss or gradient was not finite.
         version: the student version that sampled them.
         pairs: pairs that entered the loss.
     """
@@ -46,8 +48,12 @@ class LedgerWriter:
         self._attempt, self._rank = attempt, rank
         self._file = (directory / f"attempt-{attempt:03d}-rank-{rank}.jsonl").open("a")
 
-    def append(self, step: int, groups: Sequence[PairGroup]) -> None:
-        """Write the rows that step `step` trained on this rank."""
+    def append(self, step: int, groups: Sequence[PairGroup], *, skipped: bool = False) -> None:
+        """Write the rows that step `step` trained on this rank.
+
+        Args:
+            skipped: the step was passed over: its rows had their turn, and left no trace in the weights.
+        """
         for group in groups:
             line = LedgerLine(
                 attempt=self._attempt,
@@ -56,9 +62,9 @@ class LedgerWriter:
                 row=group.index,
                 epoch=group.epoch,
                 prompt_id=group.prompt_id,
-                policy=group.policy if group.real else "padding",
+                policy="padding" if not group.real else "skipped" if skipped else group.policy,
                 version=group.version,
-                pairs=group.pairs if group.real else 0,
+                pairs=group.pairs if group.real and not skipped else 0,
             )
             self._file.write(json.dumps(asdict(line)) + "\n")
         self._file.flush()

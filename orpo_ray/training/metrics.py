@@ -1,17 +1,19 @@
 """One line an optimizer step in metrics.jsonl; rank 0 writes them. Trackers are fed from that file (`tracking.follow`)."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.pairs import Diversity, PairGroup
 from orpo_ray.pairs.group import Origin
 from orpo_ray.pairs.phi import NOTHING_MEASURED
+from orpo_ray.training.batching import Truncation
+from orpo_ray.training.deepspeed_engine import StepResult
+from orpo_ray.training.sharing import Share, token_balance
 from orpo_ray.training.stats import summary
 from orpo_ray.weights import StalenessGate
 
@@ -20,13 +22,12 @@ _POLICIES: tuple[Origin, ...] = ("live", "initial", "teacher", "none")
 
 @dataclass(frozen=True)
 class StepCounts:
-    """What a step's rows were, to be added up over the ranks.
+    """What a step's rows were.
 
     Attributes:
         rows: rows of weight 1.
         by_policy: rows by the origin of their negatives, in the order live, initial, teacher, none.
         staleness: live rows by staleness in versions, from 0.
-        cut: traces and prompts cut to student.max_length.
         diversity: of the wrong traces that the live student made for these rows.
         sampled_tokens: that the live student made for them.
     """
@@ -34,13 +35,12 @@ class StepCounts:
     rows: int
     by_policy: tuple[int, ...]
     staleness: tuple[int, ...]
-    cut: int = 0
     diversity: Diversity = NOTHING_MEASURED
     sampled_tokens: int = 0
 
     @classmethod
     def of(cls, groups: Sequence[PairGroup], gate: StalenessGate) -> "StepCounts":
-        """Counts of one rank's rows.
+        """Counts of a global batch.
 
         Raises:
             RuntimeError: a row is staler than policy.max_staleness: the gate's promise is broken.
@@ -57,17 +57,6 @@ class StepCounts:
             diversity=sum((Diversity.of_prompt(group.wrong, group.distinct) for group in real), Diversity()),
             sampled_tokens=sum(group.sampled_tokens for group in real),
         )
-
-    def tensor(self, cut: int) -> torch.Tensor:
-        """All counts as float64, for one all-reduce."""
-        live = (self.diversity.further, self.diversity.novel, self.sampled_tokens)
-        return torch.tensor([self.rows, cut, *live, *self.by_policy, *self.staleness], dtype=torch.float64)
-
-    @classmethod
-    def from_tensor(cls, values: torch.Tensor) -> "StepCounts":
-        rows, cut, further, novel, tokens, *rest = [int(value) for value in values.tolist()]
-        policies, lags = tuple(rest[: len(_POLICIES)]), tuple(rest[len(_POLICIES) :])
-        return cls(rows, policies, lags, cut, Diversity(further, novel), tokens)
 
 
 class MetricsWriter:
@@ -86,13 +75,16 @@ class MetricsWriter:
         learning_rate: float,
         lam: float,
         phi: float,
-        grad_norm: float,
         seconds: float,
-        sums: torch.Tensor,
+        result: StepResult,
+        shares: Sequence[Share],
+        cut: Truncation,
         counts: StepCounts,
     ) -> None:
         """Write the numbers of optimizer step `step` (from 1)."""
-        means = summary(sums)
+        means = summary(result.sums)
+        if not result.applied:
+            means["pairs"] = 0.0
         lags = sum(lag * rows for lag, rows in enumerate(counts.staleness))
         live = sum(counts.staleness)
         line = {
@@ -103,19 +95,28 @@ class MetricsWriter:
             "learning_rate": learning_rate,
             "lambda": lam,
             "phi": phi,
-            "grad_norm": grad_norm,
+            "grad_norm": result.grad_norm,
+            "skipped": int(not result.applied),
             "seconds": round(seconds, 4),
             "pairs_per_s": round(means["pairs"] / seconds, 3) if seconds > 0 else 0.0,
             "rows": counts.rows,
             "by_policy": dict(zip(_POLICIES, counts.by_policy, strict=True)),
             "staleness": {str(lag): rows for lag, rows in enumerate(counts.staleness)},
             "staleness_mean": lags / live if live else 0.0,
-            "cut": counts.cut,
             "further": counts.diversity.further,
             "novel": counts.diversity.novel,
             "sampled_tokens": counts.sampled_tokens,
+            "cut": cut.prompts + cut.traces,
+            "cut_prompts": cut.prompts,
+            "cut_traces": cut.traces,
+            "micro_steps": len(shares[0].micro_batches),
+            "tokens_by_rank": [share.tokens for share in shares],
+            "token_balance": round(token_balance(shares), 4),
+            "time_balance": round(result.time_balance, 4),
             **{name: round(value, 6) for name, value in means.items()},
         }
+        # JSON has no NaN: what a skipped step could not compute is left out.
+        line = {name: value for name, value in line.items() if not _is_not_finite(value)}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -136,3 +137,7 @@ def live_diversity(metrics: Path, epochs: int) -> list[Diversity]:
             if line["epoch"] <= epochs:
                 found[line["epoch"] - 1] += Diversity(line["further"], line["novel"])
     return found
+
+
+def _is_not_finite(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

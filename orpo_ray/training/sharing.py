@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from orpo_ray.training.batching import TokenGroup, split
 
@@ -16,9 +17,28 @@ Plan = list[list[list[int]]]
 """For each rank, for each micro-step, the indices of its groups."""
 
 
+@dataclass(frozen=True)
+class Share:
+    """One rank's part of a global batch.
+
+    Attributes:
+        micro_batches: what it computes, equally many for each rank and at least one; one may be empty.
+        rows: indices of the rows that the rank answers for, ascending: each row of the global batch is in one share. A
+            row that was split is the rank's that trains its first pairs; rows of weight 0, trained by none, go round.
+    """
+
+    micro_batches: list[list[TokenGroup]]
+    rows: list[int]
+
+    @property
+    def tokens(self) -> int:
+        """Unique tokens of all its micro-batches."""
+        return sum(group.unique_tokens for groups in self.micro_batches for group in groups)
+
+
 def share_batch(
     groups: Sequence[TokenGroup], ranks: int, token_budget: int, max_rows: int | None = None
-) -> list[list[list[TokenGroup]]]:
+) -> list[Share]:
     """Share a global batch.
 
     Args:
@@ -29,11 +49,35 @@ def share_batch(
         max_rows: most groups of one rank's micro-batch; None for any number.
 
     Returns:
-        For each rank its micro-batches, equally many for each rank and at least one; one may be empty.
+        Each rank's share.
     """
-    parts = [part for group in groups if group.weight > 0 for part in split(group, token_budget)]
+    parts: list[TokenGroup] = []
+    first: dict[int, int] = {}
+    for row, group in enumerate(groups):
+        if group.weight > 0:
+            first[len(parts)] = row
+            parts += split(group, token_budget)
     plan = plan_micro_batches([part.unique_tokens for part in parts], ranks, token_budget, max_rows)
-    return [[[parts[index] for index in indices] for indices in micro_steps] for micro_steps in plan]
+    return [
+        Share(
+            micro_batches=[[parts[index] for index in indices] for indices in micro_steps],
+            rows=sorted(
+                [first[index] for indices in micro_steps for index in indices if index in first]
+                + [row for row, group in enumerate(groups) if group.weight == 0 and row % ranks == rank]
+            ),
+        )
+        for rank, micro_steps in enumerate(plan)
+    ]
+
+
+def token_balance(shares: Sequence[Share]) -> float:
+    """Fullest over mean rank in tokens, as a mean over micro-steps that weighs each by its tokens; 1 is perfect."""
+    loads = [
+        [sum(group.unique_tokens for group in groups) for groups in side_by_side]
+        for side_by_side in zip(*(share.micro_batches for share in shares), strict=True)
+    ]
+    total = sum(map(sum, loads))
+    return sum(map(max, loads)) * len(shares) / total if total else 1.0
 
 
 def plan_micro_batches(sizes: Sequence[int], ranks: int, token_budget: int, max_rows: int | None = None) -> Plan:

@@ -1,4 +1,4 @@
-"""Statistics of an optimizer step as sums that micro-batches and ranks add up, and their means at the end."""
+"""Statistics of an optimizer step as numbers that micro-batches and ranks combine, and their means at the end."""
 
 from __future__ import annotations
 
@@ -24,13 +24,21 @@ NAMES = (
     "scored_tokens",
     "computed_tokens",
     "unique_tokens",
+    "rejected_gradient",
 )
-"""Order of the sums. From `odds_ratio` to `accuracy` they run over pairs that have a rejected trace, `sampler_gap` over
-those whose sampler left its log-probability; the two shares are what these are divided by."""
+"""Their order. All but the last are sums. From `odds_ratio` to `accuracy` they run over pairs that have a rejected trace,
+`sampler_gap` over those whose sampler left its log-probability; the two shares are what these are divided by. The last is
+the largest of all pairs."""
+
+
+def combined(parts: Tensor) -> Tensor:
+    """The statistics of several micro-batches, or ranks, as those of one: [parts, len(NAMES)] to [len(NAMES)]."""
+    return torch.cat([parts[:, :-1].sum(0), parts[:, -1:].amax(0)])
 
 
 def batch_sums(batch: TraceBatch, scores: PairScores, result: OrpoLoss) -> Tensor:
-    """Sums of one micro-batch, [len(NAMES)] float64 without gradient."""
+    """Sums of one micro-batch, [len(NAMES)] float64 without gradient; before the backward pass."""
+    gradient = _rejected_gradient(scores, result)
     with torch.no_grad():
         weight = scores.weight
         ranked = weight * scores.has_rejected
@@ -51,12 +59,30 @@ def batch_sums(batch: TraceBatch, scores: PairScores, result: OrpoLoss) -> Tenso
             "scored_tokens": batch.length_S.sum(),
             "computed_tokens": torch.tensor(batch.computed_tokens),
             "unique_tokens": torch.tensor(batch.unique_tokens),
+            "rejected_gradient": gradient,
         }
         return torch.stack([sums[name].double().to(weight.device) for name in NAMES])
 
 
+def _rejected_gradient(scores: PairScores, result: OrpoLoss) -> Tensor:
+    """The largest |dL/dr| of a pair's own loss L in its rejected trace's mean log-probability r, [].
+
+    By autograd over the few operations behind the scores, so that it holds for any objective.
+    """
+    nothing = scores.weight.new_zeros(())
+    if not scores.rejected_logp.requires_grad or not result.loss.requires_grad:
+        return nothing
+    (gradient,) = torch.autograd.grad(result.loss, scores.rejected_logp, retain_graph=True, allow_unused=True)
+    if gradient is None:
+        return nothing
+    of_pairs = torch.where(scores.has_rejected & (scores.weight > 0), gradient.abs() / scores.weight, 0.0)
+    return of_pairs.max()
+
+
 def summary(sums: Tensor) -> dict[str, float]:
-    """Means of an optimizer step, from the sums over all its micro-batches and ranks.
+    """Means of an optimizer step, from the statistics of all its micro-batches and ranks.
+
+    `rejected_gradient` is the largest |dL/dr| of a pair: 1/|r| where the student is sure of a rejected trace.
 
     `sampler_gap` is the mean absolute difference between trainer and sampler in a rejected trace's mean token
     log-probability, nats: 0 up to rounding where the sampler ran the weights that are trained. Statistics over no pair

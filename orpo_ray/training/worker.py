@@ -1,8 +1,10 @@
 """The Ray Train loop: one rank of the DeepSpeed group that trains on the stream.
 
-It reads from top to bottom as a step goes: rows from the stream, loss and gradients, ledger, publish, checkpoint.
+It reads from top to bottom as a step goes: rows from the stream, shared by tokens, loss and gradients, ledger, publish,
+checkpoint.
 """
 
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,16 +23,20 @@ from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.pairs import PairGroup, PairSource, PhiRule, from_table
 from orpo_ray.training import deepspeed_engine
-from orpo_ray.training.batching import FILLER, TokenGroup, truncate
-from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint
+from orpo_ray.training.batching import FILLER, TokenGroup, Truncation, truncate
+from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint, world_size
+from orpo_ray.training.deepspeed_engine import StepResult, not_finite_error
 from orpo_ray.training.ledger import LedgerWriter
 from orpo_ray.training.metrics import MetricsWriter, StepCounts, live_diversity
 from orpo_ray.training.model import OrpoModel
 from orpo_ray.training.publish import gather_student, probe_fact
+from orpo_ray.training.sharing import share_batch
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart
 from orpo_ray.weights.probe import FACT as PROBE
 from orpo_ray.weights.published import publish_directory, remove_versions, version_directory
+
+log = logging.getLogger(__name__)
 
 DATASET = "pair_groups"
 # Enough tokens for their mean to be steady, few enough to cost nothing beside a step.
@@ -94,9 +100,11 @@ class Rank:
         self._device = get_device()
         dist.distributed_c10d._set_pg_timeout(timedelta(seconds=spec.config.limits.collective_s), dist.group.WORLD)
         torch.manual_seed(spec.config.seed)
-        self._engine = deepspeed_engine.start(spec.config, spec.initial)
-        if spec.start.checkpoint is not None:
-            load_checkpoint(self._engine, Path(spec.start.checkpoint), rank=self.rank)
+        checkpoint = Path(spec.start.checkpoint) if spec.start.checkpoint is not None else None
+        resharded = checkpoint is not None and world_size(checkpoint) != spec.geometry.ranks
+        self._engine = deepspeed_engine.start(spec.config, spec.initial, load_universal=resharded)
+        if checkpoint is not None:
+            load_checkpoint(self._engine, checkpoint, rank=self.rank, resharded=resharded, barrier=dist.barrier)
         self._ledger = LedgerWriter(spec.layout.ledger, spec.start.number, self.rank)
         self._metrics = MetricsWriter(spec.layout) if self.rank == 0 else None
         self._phi = self._phis(spec.start.step // spec.geometry.steps_per_epoch)
@@ -108,39 +116,46 @@ class Rank:
         return model
 
     def step(self, groups: list[PairGroup]) -> None:
-        """One optimizer step on this rank's share of a global batch, and what follows from it."""
-        step, geometry = self._step, self._geometry
-        learning_rate = deepspeed_engine.set_learning_rate(self._engine, self._config.train, step, geometry.steps)
-        lam = deepspeed_engine.set_lambda(self._engine, self._config.train, step, geometry.steps)
-        tokens, cut = self._tokens(groups)
-        sums = deepspeed_engine.train_step(
-            self._engine, tokens, geometry.real_rows(step), self._config.train.micro_batch, self._device
-        )
-        counts = StepCounts.of(groups, self._gate)
-        summed = self._over_ranks(torch.cat([sums.cpu(), counts.tensor(cut)]))
+        """One optimizer step, and what follows from it.
+
+        Args:
+            groups: the rows of the global batch that the stream gave this rank.
+        """
+        step, geometry, train = self._step, self._geometry, self._config.train
+        rows = self._rows_of_all_ranks(groups)
+        tokens, cut = self._tokens(rows)
+        shares = share_batch(tokens, geometry.ranks, train.token_budget, train.micro_batch)
+        own = shares[self.rank]
+        learning_rate = deepspeed_engine.set_learning_rate(self._engine, train, step, geometry.steps)
+        lam = deepspeed_engine.set_lambda(self._engine, train, step, geometry.steps)
+        result = deepspeed_engine.train_step(self._engine, own.micro_batches, geometry.real_rows(step), self._device)
         self._step = step = step + 1
-        self._ledger.append(step, groups)
+        if not result.applied:
+            self._not_finite(step, result, tokens)
+        self._ledger.append(step, [rows[index] for index in own.rows], skipped=not result.applied)
+        counts = StepCounts.of(rows, self._gate)
         if self._metrics is not None:
             now = time.monotonic()
             self._metrics.append(
                 step=step,
-                epoch=groups[0].epoch,
+                epoch=rows[0].epoch,
                 attempt=self._spec.start.number,
                 version=self._version.number,
                 learning_rate=learning_rate,
                 lam=lam,
-                phi=self._phi[groups[0].epoch - 1],
-                grad_norm=self._grad_norm(),
+                phi=self._phi[rows[0].epoch - 1],
                 seconds=now - self._clock,
-                sums=summed[: len(sums)],
-                counts=StepCounts.from_tensor(summed[len(sums) :]),
+                result=result,
+                shares=shares,
+                cut=cut,
+                counts=counts,
             )
             self._clock = now
         if step % geometry.steps_per_epoch == 0:
             self._phi = self._phis(step // geometry.steps_per_epoch)
         if geometry.version_at(step) > self._version.number:
             self._publish()
-        if step % self._config.train.checkpoint_every == 0 or step % geometry.steps_per_epoch == 0:
+        if step % train.checkpoint_every == 0 or step % geometry.steps_per_epoch == 0:
             self._checkpoint()
 
     def close(self) -> None:
@@ -151,16 +166,25 @@ class Rank:
         if self._step != self._geometry.steps:
             raise RuntimeError(f"the stream ended at step {self._step} of {self._geometry.steps}")
 
-    def _tokens(self, groups: list[PairGroup]) -> tuple[list[TokenGroup], int]:
-        """The trainer's view of the rows, and how many traces were cut to student.max_length."""
-        tokens, cut = [], 0
-        for group in groups:
-            if not group.real:
+    def _rows_of_all_ranks(self, groups: list[PairGroup]) -> list[PairGroup]:
+        """The global batch in the order of the stream, whoever received which row."""
+        if self._geometry.ranks == 1:
+            return groups
+        # Pickled: a padded tensor of 64 rows with 8 pairs took 19 ms, this 24 ms, the same rows in Arrow 110 ms.
+        parts: list[list[PairGroup]] = [[]] * self._geometry.ranks
+        dist.all_gather_object(parts, groups)
+        return sorted((group for part in parts for group in part), key=lambda group: group.index)
+
+    def _tokens(self, rows: list[PairGroup]) -> tuple[list[TokenGroup], Truncation]:
+        """The trainer's view of the rows, and what was cut to student.max_length."""
+        tokens, cut = [], Truncation()
+        for row in rows:
+            if not row.real:
                 tokens.append(FILLER)
                 continue
-            fitted, truncation = truncate(TokenGroup.from_pair_group(group), self._config.student.max_length)
+            fitted, truncation = truncate(TokenGroup.from_pair_group(row), self._config.student.max_length)
             tokens.append(fitted)
-            cut += truncation.traces + truncation.prompts
+            cut += truncation
         return tokens, cut
 
     def _phis(self, epochs: int) -> tuple[float, ...]:
@@ -170,14 +194,13 @@ class Rank:
             return rule.phis()
         return rule.phis(live_diversity(self._spec.layout.metrics, epochs))
 
-    def _over_ranks(self, values: torch.Tensor) -> torch.Tensor:
-        summed = values.to(self._device)
-        dist.all_reduce(summed)
-        return summed.cpu()
-
-    def _grad_norm(self) -> float:
-        norm = self._engine.get_global_grad_norm()
-        return float(norm) if norm is not None else float("nan")
+    def _not_finite(self, step: int, result: StepResult, tokens: list[TokenGroup]) -> None:
+        """Raises NonFiniteLossError on every rank, unless train.non_finite is `skip`."""
+        error = not_finite_error(step, result.not_finite, [group.name for group in tokens if group.weight > 0])
+        if self._config.train.non_finite == "stop":
+            raise error
+        if self.rank == 0:
+            log.warning("%s; skipped (train.non_finite)", error)
 
     def _publish(self) -> None:
         """The student as it is now becomes the next version, and the samplers are told."""

@@ -90,16 +90,18 @@ def ledger_of(context: RunContext) -> list[dict[str, Any]]:
 
 
 def check_ledger_is_the_plan(context: RunContext) -> None:
-    """Each row of the plan once, in the step and on the rank that the order gives it."""
+    """Each row of the plan once, in the step that the order gives it; both ranks have trained some."""
     lines, plan = ledger_of(context), plan_of(context)
     assert [line["row"] for line in lines] == list(range(ROWS))
     for line in lines:
         row = plan.row(line["row"])
         assert (line["prompt_id"], line["epoch"]) == (row.prompt_id, row.epoch)
         assert line["step"] == row.index // BATCH + 1
-        assert line["rank"] == row.index // BLOCK % 2
         assert (line["policy"] == "padding") is not row.real
         assert line["policy"] != "live" or row.policy == "live"
+    assert {(line["step"], line["rank"]) for line in lines} == {
+        (step + 1, rank) for step in range(STEPS) for rank in (0, 1)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -186,6 +188,16 @@ def test_each_version_says_how_probable_a_right_trace_is_to_it(finished: Finishe
         logp_TV = torch.log_softmax(logits_TV[len(probe.prompt) - 1 : -1], dim=-1)
         logp_T = logp_TV.gather(1, torch.tensor(probe.trace)[:, None])
         assert probe.logp == pytest.approx(float(logp_T.mean()), abs=1e-4)
+
+
+def test_the_ranks_share_a_batch_by_its_tokens(finished: Finished) -> None:
+    for line in finished.metrics:
+        assert sum(line["tokens_by_rank"]) == line["unique_tokens"]
+        assert max(line["tokens_by_rank"]) / (sum(line["tokens_by_rank"]) / 2) <= 1.5
+        assert 1.0 <= line["token_balance"] <= 2.0
+        assert 1.0 <= line["time_balance"] <= 2.0
+        assert (line["skipped"], line["cut"]) == (0, 0)
+        assert line["rejected_gradient"] > 0
 
 
 def test_the_summary_counts_what_was_trained(finished: Finished) -> None:

@@ -82,6 +82,7 @@ def fake_engines(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def context_in(storage: Path, student: Path, **sections: Any) -> RunContext:
     context = context_of(tiny_config(storage, student, **sections))
     write_sums(context.layout.pairs, PROMPTS)
+    context.results["SEED"] = {}
     return context
 
 

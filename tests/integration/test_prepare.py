@@ -96,10 +96,14 @@ def test_adapters_are_looked_at_before_anything_starts(tmp_path: Path, student: 
 def test_every_mistake_is_named_in_one_message(tmp_path: Path, traces: Path) -> None:
     config = a_config(
         tmp_path, tmp_path / "nowhere", traces, task={"name": "tests.tiny.sums:NoSuchTask"},
-        train={"deepspeed": {"zero_optimization": {"stage": 3}}},
+        train={"objective": "tests.tiny.sums:NoSuchObjective"},
     )  # fmt: skip
     message = refused(config)
-    for part in ("student.model: ", "has no class 'NoSuchTask'", "zero_optimization.stage"):
+    for part in (
+        "student.model: ",
+        "has no class 'NoSuchTask'",
+        "train.objective: 'tests.tiny.sums:NoSuchObjective' cannot be imported",
+    ):
         assert part in message
 
 

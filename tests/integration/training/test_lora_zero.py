@@ -12,10 +12,10 @@ import torch.multiprocessing
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from orpo_ray.config.deepspeed_json import deepspeed_config
 from orpo_ray.config.training import LoraConfig
 from orpo_ray.training import stats
 from orpo_ray.training.checkpoint import load_checkpoint, save_checkpoint
-from orpo_ray.training.deepspeed_config import deepspeed_config
 from orpo_ray.training.extensions import build_comm_operator
 from orpo_ray.training.lora import adapt
 from orpo_ray.training.model import OrpoModel, load_student

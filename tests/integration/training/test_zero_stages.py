@@ -9,9 +9,9 @@ import torch
 import torch.multiprocessing
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from orpo_ray.config.deepspeed_json import deepspeed_config
 from orpo_ray.training import stats
 from orpo_ray.training.batching import FILLER, TokenGroup
-from orpo_ray.training.deepspeed_config import deepspeed_config
 from orpo_ray.training.extensions import build_comm_operator
 from orpo_ray.training.model import OrpoModel
 

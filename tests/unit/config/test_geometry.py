@@ -23,20 +23,19 @@ ranks = st.integers(1, 16)
 rows = st.integers(1, 64)
 
 
-@given(batches, ranks, st.none() | rows, rows)
-def test_what_is_accepted_divides_the_global_batch(batch: int, ranks: int, block: int | None, micro: int) -> None:
-    """Otherwise the splitter waits for rows that the gate holds back, or a rank has half a micro-batch."""
-    if geometry_problems(batch, ranks, block, micro):
+@given(batches, ranks, st.none() | rows)
+def test_what_is_accepted_divides_the_global_batch(batch: int, ranks: int, block: int | None) -> None:
+    """Otherwise the splitter waits for rows that the gate holds back."""
+    if geometry_problems(batch, ranks, block):
         return
     block = block or default_block_rows(batch, ranks)
     assert batch % (block * ranks) == 0
-    assert batch // ranks % micro == 0
 
 
-@given(batches, ranks, rows, rows)
-def test_what_is_refused_would_not_divide(batch: int, ranks: int, block: int, micro: int) -> None:
-    divides = batch % ranks == 0 and batch % (block * ranks) == 0 and batch // ranks % micro == 0
-    assert (not geometry_problems(batch, ranks, block, micro)) == divides
+@given(batches, ranks, rows)
+def test_what_is_refused_would_not_divide(batch: int, ranks: int, block: int) -> None:
+    divides = batch % ranks == 0 and batch % (block * ranks) == 0
+    assert (not geometry_problems(batch, ranks, block)) == divides
 
 
 @given(st.integers(1, 64), ranks)
@@ -47,12 +46,10 @@ def test_the_default_block_always_fits(share: int, ranks: int) -> None:
     assert not any(share % larger == 0 for larger in range(block + 1, min(share, 16) + 1))
 
 
-@given(batches, ranks, rows, rows)
-def test_a_configuration_is_refused_just_where_its_geometry_is(batch: int, ranks: int, block: int, micro: int) -> None:
-    data = changed(
-        {"train.global_batch": batch, "train.workers": ranks, "resources.block_rows": block, "train.micro_batch": micro}
-    )
-    problems = geometry_problems(batch, ranks, block, micro)
+@given(batches, ranks, rows)
+def test_a_configuration_is_refused_just_where_its_geometry_is(batch: int, ranks: int, block: int) -> None:
+    data = changed({"train.global_batch": batch, "train.workers": ranks, "resources.block_rows": block})
+    problems = geometry_problems(batch, ranks, block)
     if problems:
         with pytest.raises(ConfigError) as refused:
             parse_config(data)
@@ -100,5 +97,5 @@ def test_the_demos_shape() -> None:
 @pytest.mark.parametrize("hanging", [{"global_batch": 24, "ranks": 2, "block_rows": 8}])
 def test_the_batch_that_hung(hanging: dict[str, int]) -> None:
     """FACTS.md, 'Four ways to hang', (2): 24 rows, 8-row blocks, 2 ranks hung at row 0; 4-row blocks were fine."""
-    assert geometry_problems(**hanging, micro_batch=1)
-    assert not geometry_problems(**{**hanging, "block_rows": 4}, micro_batch=1)
+    assert geometry_problems(**hanging)
+    assert not geometry_problems(**{**hanging, "block_rows": 4})

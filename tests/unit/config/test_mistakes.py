@@ -41,6 +41,15 @@ ONE_OPTION: list[tuple[dict[str, Any], str]] = [
     ),
     ({"policy": 3}, "policy: 3 given; take a section with options, or leave `policy` out"),
     ({"policy": None}, "policy: null given; take a section with options, or leave `policy` out"),
+    (
+        {"train.objective": "dpo"},
+        'train.objective: "dpo" given; take orpo, sft, none, or a class of your own as `package.module:Class`',
+    ),
+    ({"train.betas": [0.9]}, "train.betas: [0.9] given; take a list of 2 numbers"),
+    (
+        {"train.betas": [0.9, 1.0]},
+        "train.betas: [0.9, 1.0] given; each is a decay rate, from 0 to below 1, as [0.9, 0.999]",
+    ),
 ]
 
 UNKNOWN: list[tuple[dict[str, Any], str]] = [
@@ -70,9 +79,16 @@ BETWEEN_OPTIONS: list[tuple[dict[str, Any], str]] = [
         "train.global_batch: 33 cannot be shared equally by train.workers = 2; take a multiple of 2, as 34",
     ),
     (
-        {"train.micro_batch": 5},
-        "train.micro_batch: 5 does not divide a worker's share of the global batch (train.global_batch 32 / "
-        "train.workers 2 = 16 rows); fitting are 1, 2, 4, 8, 16",
+        {"train.deepspeed": {"zero_optimization": {"stage": 3}}},
+        "train.deepspeed: zero_optimization.stage is 3, but it is set by train.zero_stage; leave it out, or give 2",
+    ),
+    (
+        {"train.offload": "optimizer"},
+        "train.offload: 'optimizer' needs a GPU to offload from, and the trainers have none; give none",
+    ),
+    (
+        {"train.offload": "optimizer_and_parameters", "resources.trainer_gpus": 1},
+        "train.offload: parameters can be offloaded in ZeRO stage 3 only, not 2",
     ),
     (
         {"resources.block_rows": 5},

@@ -1,5 +1,7 @@
 """Groups are checked, cut without losing an answer, split and shared without changing the loss."""
 
+import itertools
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ from transformers import PreTrainedModel
 from orpo_ray.pairs import PairGroup
 from orpo_ray.training.batching import NO_REJECTED, TokenGroup, Truncation, split, truncate
 from orpo_ray.training.model import OrpoModel
-from orpo_ray.training.sharing import plan_micro_batches, share_batch
+from orpo_ray.training.sharing import Share, plan_micro_batches, share_batch, token_balance
 
 
 def group(
@@ -110,6 +112,34 @@ def test_a_plan_holds_each_group_once_within_budget_and_equal_steps(
     assert plan == plan_micro_batches(sizes, ranks, budget, max_rows)
 
 
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=20), st.integers(1, 4))
+def test_each_row_is_answered_for_once_by_a_rank_that_trains_it(rows: list[tuple[int, bool]], ranks: int) -> None:
+    """Split rows too; rows of weight 0 are trained by none, and still answered for."""
+    pairs = ((0, 0), (1, 0))
+    groups = [
+        replace(group(length, (length, 3), (5,), pairs), weight=float(real), name=str(at))
+        for at, (length, real) in enumerate(rows)
+    ]
+    shares = share_batch(groups, ranks, token_budget=60)
+    assert sorted(row for share in shares for row in share.rows) == list(range(len(rows)))
+    for share in shares:
+        trained = {part.name for part in itertools.chain(*share.micro_batches)}
+        assert {str(row) for row in share.rows if rows[row][1]} <= trained
+    trained_pairs = Counter(
+        part.name for share in shares for part in itertools.chain(*share.micro_batches) for _ in part.pairs
+    )
+    assert trained_pairs == {str(at): 2 for at, (_, real) in enumerate(rows) if real}
+
+
+def test_the_balance_is_that_of_the_fullest_rank_in_each_micro_step() -> None:
+    """By hand: 30 beside 10, then 20 beside 20: (30 + 20) / (20 + 20)."""
+    one, ten, twenty = (group(length - 8, (4,), (4,), ((0, 0),)) for length in (30, 10, 20))
+    shares = [Share([[one], [twenty]], [0, 1]), Share([[ten], [twenty]], [2, 3])]
+    assert [share.tokens for share in shares] == [50, 30]
+    assert token_balance(shares) == 1.25
+    assert token_balance([Share([[]], []), Share([[]], [])]) == 1.0
+
+
 def test_ranks_are_balanced_in_every_micro_step() -> None:
     """Lengths as of GSM8K with four pairs a prompt: the slowest rank is within 10 % of the mean."""
     generator = torch.Generator().manual_seed(0)
@@ -135,8 +165,8 @@ def test_the_loss_does_not_depend_on_ranks_budget_or_who_received_what(
         for order in (groups, groups[::-1]):
             model.zero_grad()
             total = 0.0
-            for micro_steps in share_batch(order, ranks, budget, max_rows):
-                for micro_batch in micro_steps:
+            for share in share_batch(order, ranks, budget, max_rows):
+                for micro_batch in share.micro_batches:
                     loss, *_ = model(model.batch(micro_batch, real_rows=3))
                     loss.backward()
                     total += loss.item()

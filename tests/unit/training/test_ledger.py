@@ -37,6 +37,14 @@ def rows(directory: Path) -> list[tuple[int, int, int, int]]:
     return [(line["attempt"], line["rank"], line["step"], line["row"]) for line in read_ledger(directory)]
 
 
+def test_a_step_that_was_passed_over_trained_nothing(tmp_path: Path) -> None:
+    writer = LedgerWriter(tmp_path / "ledger", attempt=1, rank=0)
+    writer.append(2, [group(8), group(9, real=False)], skipped=True)
+    writer.close()
+    lines = [(line["row"], line["policy"], line["pairs"]) for line in read_ledger(tmp_path / "ledger")]
+    assert lines == [(8, "skipped", 0), (9, "padding", 0)]
+
+
 def test_a_line_says_what_was_trained(tmp_path: Path) -> None:
     writer = LedgerWriter(tmp_path / "ledger", attempt=2, rank=1)
     writer.append(7, [group(48), group(49, policy="none", version=0), group(50, real=False)])

@@ -1,4 +1,4 @@
-"""What a step's rows were, added up over ranks, and read back by epoch."""
+"""What a step's rows were, counted, and read back by epoch."""
 
 import json
 from dataclasses import replace
@@ -13,14 +13,12 @@ GATE = StalenessGate(Geometry(4, 2, 2, prompts=8, epochs=2, refresh_steps=None),
 LIVE = PairGroup(0, 1, "a", "live", "live", 0, True, [1], [[2]], [[3]], [-1.0], [0], [0], 4, 40, 3, 2)
 
 
-def test_counts_survive_the_sum_over_ranks() -> None:
+def test_the_rows_of_a_global_batch_are_counted() -> None:
     fallback = replace(LIVE, policy="initial", wrong=0, distinct=0, sampled_tokens=30)
     padding = replace(LIVE, real=False)
     teacher = replace(LIVE, policy="teacher", sampled=0, sampled_tokens=0, wrong=0, distinct=0)
-    one, other = StepCounts.of([LIVE, fallback], GATE), StepCounts.of([teacher, padding], GATE)
-    total = StepCounts.from_tensor(one.tensor(cut=1) + other.tensor(cut=2))
-    assert total == StepCounts(
-        rows=3, by_policy=(1, 1, 1, 0), staleness=(1, 0), cut=3, diversity=Diversity(2, 1), sampled_tokens=70
+    assert StepCounts.of([LIVE, fallback, teacher, padding], GATE) == StepCounts(
+        rows=3, by_policy=(1, 1, 1, 0), staleness=(1, 0), diversity=Diversity(2, 1), sampled_tokens=70
     )
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from orpo_ray.config.deepspeed_json import deepspeed_config
 from orpo_ray.errors import ConfigError
-from orpo_ray.training.deepspeed_config import deepspeed_config
 from orpo_ray.training.schedule import lr_scale
 
 

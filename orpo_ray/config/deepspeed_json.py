@@ -6,13 +6,8 @@ import copy
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from orpo_ray.config.training import Offload, TrainConfig
 from orpo_ray.errors import ConfigError
-from orpo_ray.training.schedule import lr_scale
-
-__all__ = ["Offload", "deepspeed_config", "lr_scale"]
-
-Offload = Literal["none", "optimizer", "optimizer_and_parameters"]
-
 
 _OWNERS = {
     "train_batch_size": "train.global_batch",
@@ -22,6 +17,8 @@ _OWNERS = {
     "gradient_allreduce_op": "the trainer, whose loss is normalised over the global batch",
     "gradient_clipping": "train.max_grad_norm",
     "bf16.enabled": "train.precision",
+    "bf16.check_grad_overflow": "the trainer, which passes over a gradient that is not finite (train.non_finite)",
+    "checkpoint.load_universal": "the trainer, which knows how many workers wrote the checkpoint",
     "fp16.enabled": "train.precision",
     "optimizer.type": "the trainer: AdamW",
     "optimizer.params.lr": "train.learning_rate",
@@ -29,9 +26,42 @@ _OWNERS = {
     "optimizer.params.betas": "train.betas",
     "optimizer.params.eps": "train.epsilon",
     "scheduler": "train.schedule",
+    "zero_optimization.compute_grad_norm": "the trainer, which passes over a gradient that is not finite",
+    "zero_optimization.offload_optimizer.device": "train.offload",
+    "zero_optimization.offload_param.device": "train.offload",
     "zero_optimization.stage": "train.zero_stage",
 }
 """Keys that a user's JSON may repeat but not change, and who sets them. Every other key is the user's to change."""
+
+
+def deepspeed_problems(train: TrainConfig, *, on_cpu: bool) -> list[str]:
+    """What `deepspeed_config_of` would refuse, one sentence each; empty where nothing is."""
+    try:
+        deepspeed_config_of(train, on_cpu=on_cpu)
+    except ConfigError as error:
+        return error.problems
+    return []
+
+
+def deepspeed_config_of(train: TrainConfig, *, on_cpu: bool, load_universal: bool = False) -> dict[str, Any]:
+    """`deepspeed_config` of a run's options.
+
+    Raises:
+        ConfigError: as there.
+    """
+    return deepspeed_config(
+        zero_stage=train.zero_stage,
+        precision=train.precision,
+        learning_rate=train.learning_rate,
+        weight_decay=train.weight_decay,
+        betas=train.betas,
+        epsilon=train.epsilon,
+        max_grad_norm=train.max_grad_norm,
+        offload=train.offload,
+        on_cpu=on_cpu,
+        load_universal=load_universal,
+        user=train.deepspeed,
+    )
 
 
 def deepspeed_config(
@@ -45,6 +75,7 @@ def deepspeed_config(
     max_grad_norm: float = 1.0,
     offload: Offload = "none",
     on_cpu: bool = True,
+    load_universal: bool = False,
     user: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The DeepSpeed configuration.
@@ -58,6 +89,7 @@ def deepspeed_config(
         max_grad_norm: global norm that gradients are clipped to.
         offload: what ZeRO keeps in host memory.
         on_cpu: there is no accelerator.
+        load_universal: the checkpoint that will be loaded is in DeepSpeed's universal form.
         user: a DeepSpeed JSON to merge in. It may change whatever no option sets; a value "auto" is ours to fill.
 
     Raises:
@@ -72,7 +104,7 @@ def deepspeed_config(
     if on_cpu:
         # DeepSpeed's own fused Adam is a CUDA kernel, its CPU Adam is for offloading and has to be compiled.
         optimizer["torch_adam"] = True
-    ours = {
+    ours: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_accumulation_steps": 1,
         "gradient_clipping": max_grad_norm,
@@ -82,11 +114,15 @@ def deepspeed_config(
         "steps_per_print": 1 << 31,
         "wall_clock_breakdown": False,
     }
+    if load_universal:
+        ours["checkpoint"] = {"load_universal": True}
     problems = []
     if offload == "optimizer_and_parameters" and zero_stage != 3:
         problems.append(f"train.offload: parameters can be offloaded in ZeRO stage 3 only, not {zero_stage}")
     if offload != "none" and on_cpu:
-        problems.append(f"train.offload: {offload!r} needs a GPU to offload from; give none")
+        problems.append(
+            f"train.offload: {offload!r} needs a GPU to offload from, and the trainers have none; give none"
+        )
     problems += _contradictions(ours, user or {})
     if problems:
         raise ConfigError(problems)
@@ -104,7 +140,13 @@ def _zero(stage: int, offload: Offload, on_cpu: bool) -> dict[str, Any]:
     return zero
 
 
-_DEFAULTS = {"managed_gradient_accumulation": True, "gradient_allreduce_op": "mean", "fp16.enabled": False}
+_DEFAULTS = {
+    "managed_gradient_accumulation": True,
+    "gradient_allreduce_op": "mean",
+    "fp16.enabled": False,
+    "bf16.check_grad_overflow": True,
+    "zero_optimization.compute_grad_norm": True,
+}
 """DeepSpeed's own defaults that the trainer rests on."""
 
 
