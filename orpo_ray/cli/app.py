@@ -130,6 +130,24 @@ def evaluate(
     evaluate_directory(load_config(file, set_ or ()), model)
 
 
+@app.command("lm-eval")
+def lm_eval(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's name, or its directory.", show_default=False)],
+    storage: Annotated[Path, typer.Option(metavar="DIR", help="Where runs lie: their storage.path.")] = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the task is written; RUN/lm-eval where left out.", show_default=False),
+    ] = None,
+) -> None:
+    """Let lm-evaluation-harness score a student.
+
+    Writes the run's test questions as a task of the harness, marked by this package's verifier, and prints its command line.
+    """
+    from orpo_ray.cli.lm_eval import export_task
+
+    export_task(run, storage, out)
+
+
 @app.command()
 def reproduce(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The experiment's YAML file.", show_default=False)],

@@ -23,7 +23,7 @@ def render_prompt(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Messa
     A chat template writes the begin token itself if the model wants one, so none is added to it. Before the plain template
     stands the one that the tokenizer adds of its own accord, if any. Never two.
     """
-    ids = _encode(tokenizer, _rendered(tokenizer, messages), split_special_tokens=False)
+    ids = _encode(tokenizer, rendered(tokenizer, messages), split_special_tokens=False)
     bos = tokenizer.bos_token_id
     if not tokenizer.chat_template and bos is not None and ids[:1] != [bos] and tokenizer("x").input_ids[:1] == [bos]:
         ids = [bos, *ids]
@@ -54,7 +54,8 @@ def encode_completion(tokenizer: "PreTrainedTokenizerBase", text: str) -> list[i
     return [*ids, tokenizer.eos_token_id]
 
 
-def _rendered(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> str:
+def rendered(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message]) -> str:
+    """The text of `messages` up to where the model's turn begins, without a begin token that is not in the template."""
     template = None if tokenizer.chat_template else PLAIN_TEMPLATE
     rendered: Any = tokenizer.apply_chat_template(
         cast(list[dict[str, str]], list(messages)), chat_template=template, add_generation_prompt=True, tokenize=False
@@ -64,9 +65,9 @@ def _rendered(tokenizer: "PreTrainedTokenizerBase", messages: Sequence[Message])
 
 def _before_completion(tokenizer: "PreTrainedTokenizerBase") -> str:
     """The text between the prompt's last special token and the completion: `assistant\\n` for ChatML."""
-    rendered = _rendered(tokenizer, [{"role": "user", "content": "x"}])
-    cuts = [rendered.rfind(token) + len(token) for token in tokenizer.all_special_tokens if token in rendered]
-    return rendered[max(cuts, default=0) :]
+    text = rendered(tokenizer, [{"role": "user", "content": "x"}])
+    cuts = [text.rfind(token) + len(token) for token in tokenizer.all_special_tokens if token in text]
+    return text[max(cuts, default=0) :]
 
 
 def _encode(tokenizer: "PreTrainedTokenizerBase", text: str, *, split_special_tokens: bool) -> list[int]:
