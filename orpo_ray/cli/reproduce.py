@@ -10,11 +10,12 @@ from rich.table import Table
 
 from orpo_ray.cli.execute import console_on
 from orpo_ray.config.experiment import ExperimentConfig, load_experiment
+from orpo_ray.controller.lock import RunLock
 from orpo_ray.controller.stopping import Interrupted, StopSignals
 from orpo_ray.errors import OrpoRayError
 from orpo_ray.experiment.execution import Execution, check_parallel
 from orpo_ray.experiment.report_files import report_directory, write_report
-from orpo_ray.experiment.results import is_finished
+from orpo_ray.experiment.results import RunResult, is_finished
 from orpo_ray.experiment.runs import PlannedRun, planned_runs
 from orpo_ray.experiment.text import sections
 from orpo_ray.report.wording import from_here
@@ -40,9 +41,12 @@ def reproduce(file: Path, overrides: Sequence[str], *, dry_run: bool, report_onl
         console.print(_plan_table(runs, storage), highlight=False)
         return
     failed: Mapping[str, str] = {}
+    known: dict[str, RunResult] = {}
     if not report_only:
-        failed = _make(experiment, runs, storage, console, _command(file, overrides))
-    report = write_report(experiment, runs, storage, failed)
+        check_parallel(runs, experiment.parallel)
+        with RunLock(report_directory(storage, experiment.name) / "lock"):
+            failed = _make(experiment, runs, storage, console, _command(file, overrides), known)
+    report = write_report(experiment, runs, storage, failed, known)
     _print(console, report, storage, experiment.name)
     if failed:
         lines = "\n".join(f"  - {name}: {why}" for name, why in failed.items())
@@ -52,12 +56,18 @@ def reproduce(file: Path, overrides: Sequence[str], *, dry_run: bool, report_onl
 
 
 def _make(
-    experiment: ExperimentConfig, runs: Sequence[PlannedRun], storage: Path, console: Console, command: str
+    experiment: ExperimentConfig,
+    runs: Sequence[PlannedRun],
+    storage: Path,
+    console: Console,
+    command: str,
+    known: dict[str, RunResult],
 ) -> Mapping[str, str]:
-    check_parallel(runs, experiment.parallel)
-
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def after(failed: Mapping[str, str]) -> None:
+        write_report(experiment, runs, storage, failed, known)
 
     execution = Execution(
         experiment.name,
@@ -65,23 +75,17 @@ def _make(
         storage,
         parallel=experiment.parallel,
         say=say,
-        after=lambda failed: _written(experiment, runs, storage, failed),
+        after=after,
     )
     with StopSignals() as signals:
         try:
             return execution.run().failed
         except KeyboardInterrupt:
-            write_report(experiment, runs, storage, execution.outcome.failed)
+            after(execution.outcome.failed)
             done = len(execution.outcome.done) + len(execution.outcome.skipped)
             number = signals.first
             message = f"stopped; {done} of {len({run.name for run in runs})} runs are done. Go on with\n  {command}"
             raise (Interrupted(message, number) if number else Interrupted(message)) from None
-
-
-def _written(
-    experiment: ExperimentConfig, runs: Sequence[PlannedRun], storage: Path, failed: Mapping[str, str]
-) -> None:
-    write_report(experiment, runs, storage, failed)
 
 
 def _storage(runs: Sequence[PlannedRun]) -> Path:

@@ -18,17 +18,25 @@ import yaml
 from orpo_ray.config.experiment import ExperimentConfig
 from orpo_ray.experiment.comparison import compare
 from orpo_ray.experiment.page import charts, page
-from orpo_ray.experiment.results import is_finished, read_result
+from orpo_ray.experiment.results import RunResult, is_finished, read_result
 from orpo_ray.experiment.runs import PlannedRun
 from orpo_ray.experiment.text import accuracy_csv, epochs_csv, markdown
 
 
 def write_report(
-    experiment: ExperimentConfig, runs: Sequence[PlannedRun], storage: Path, failed: Mapping[str, str]
+    experiment: ExperimentConfig,
+    runs: Sequence[PlannedRun],
+    storage: Path,
+    failed: Mapping[str, str],
+    known: dict[str, RunResult] | None = None,
 ) -> dict[str, Any]:
-    """Compare what is done and write it; returns the report as data."""
+    """Compare what is done and write it; returns the report as data.
+
+    Args:
+        known: results that were read before, by name; those read now are added.
+    """
     directory = report_directory(storage, experiment.name)
-    results = {}
+    results = {} if known is None else known
     for run in runs:
         if run.name not in results and is_finished(run, storage):
             results[run.name] = read_result(run, storage)
