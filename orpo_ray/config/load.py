@@ -27,6 +27,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         InputError: the file cannot be read as YAML, or an override not as one.
     """
     data = read_file(path, overrides, "a run's configuration has sections as `task:` and `student:`")
+    if "task" not in data and data.keys() & {"run", "base", "recipes"}:
+        raise InputError(f"{path}: is an experiment and not a run; check it with orpo-ray reproduce {path} --dry-run")
     return parse_config(data, source=str(path))
 
 

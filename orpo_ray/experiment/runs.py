@@ -86,8 +86,10 @@ def student_key(config: RunConfig) -> str | None:
     """Equal for runs that share the initial student's traces; None where a run has none."""
     if config.negatives_source != "student":
         return None
-    sections = config.model_dump(mode="json", include={"student", "negatives", "positives"})
-    return fingerprint(traces_key(config), sections)
+    # Not how the traces are used: see phases/seed.py, `traces_key`.
+    sections = config.model_dump(mode="json", include={"student"})
+    negatives = config.negatives.model_dump(mode="json", exclude={"source"})
+    return fingerprint(traces_key(config), sections, negatives, config.positives.fallback)
 
 
 @dataclass(frozen=True)

@@ -153,3 +153,12 @@ def test_a_configuration_never_changes_after_reading() -> None:
     config: RunConfig = parse_config(MINIMAL)
     with pytest.raises(ValidationError, match="frozen"):
         config.policy.phi = 1.0
+
+
+def test_an_experiment_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump({"name": "exp", "base": "run.yaml", "seeds": [0]}))
+    with pytest.raises(
+        InputError, match=r"is an experiment and not a run; check it with orpo-ray reproduce .* --dry-run"
+    ):
+        load_config(file)

@@ -138,5 +138,7 @@ def test_who_shares_traces() -> None:
     keys = {recipe: student_key(config) for recipe, config in by_recipe.items()}
     assert keys["off_policy"] == keys["on_policy"] == keys["mixed_policy"] is not None
     assert keys["single_cot"] is keys["diverse_cot"] is keys["zero_shot_cot"] is None
+    thinner = by_recipe["off_policy"].positives.model_copy(update={"per_prompt": 2})
+    assert student_key(by_recipe["off_policy"].model_copy(update={"positives": thinner})) == keys["off_policy"]
     other = planned(tasks={}, seeds=[1])[0].config
     assert traces_key(other) != traces_key(by_recipe["zero_shot_cot"])
