@@ -79,11 +79,11 @@ def test_a_sweep_without_a_recipe_may_go_from_off_to_on_policy() -> None:
 
 def test_every_mistake_is_named_once_with_a_run_that_has_it() -> None:
     with pytest.raises(ConfigError) as refused:
-        planned(run=laid_over(EXPERIMENT["run"], {"train": {"epochs": 0, "micro_batch": 3}}))
+        planned(run=laid_over(EXPERIMENT["run"], {"train": {"epochs": 0}, "resources": {"block_rows": 3}}))
     assert refused.value.problems == [
         "train.epochs: 0 given; take a whole number from 1 on (epochs) (in run exp.zero_shot_cot.sums.student.s0)",
-        "train.micro_batch: 3 does not divide a worker's share of the global batch (train.global_batch 4 / train.workers 2 "
-        "= 2 rows); fitting are 1, 2 (in run exp.zero_shot_cot.sums.student.s0)",
+        "resources.block_rows: 3 × train.workers 2 does not divide train.global_batch 4, which would hang the stream; "
+        "fitting are 1, 2 (in run exp.zero_shot_cot.sums.student.s0)",
     ]
 
 
