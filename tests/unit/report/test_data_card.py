@@ -79,7 +79,7 @@ def test_provenance_and_licences(card: dict[str, Any], layout: RunLayout, tmp_pa
 
 
 def test_every_task_of_the_package_says_where_its_rows_are_from() -> None:
-    assert PROVENANCE.keys() == TASKS.keys()
+    assert PROVENANCE.keys() == TASKS.keys() - {"open_ended"}, "which has only rows of the user's own"
 
 
 def test_in_words_it_names_no_place_of_this_machine(card: dict[str, Any], tmp_path: Path) -> None:
