@@ -292,7 +292,9 @@ class RunTraces:
         return self.task.prompt(row) if self.task is not None and row is not None else None
 
     def verdict(self, prompt_id: str, text: str) -> str | None:
-        """The task's verdict on a trace; None where the task or the row is not there."""
+        """The task's verdict on a trace; None where task or row is not there, and where it would have to ask a judge."""
+        if self.config.task.judge is not None:
+            return None
         row = self._rows.get(prompt_id)
         return str(self.task.classify(row, text)) if self.task is not None and row is not None else None
 

@@ -86,6 +86,14 @@ def test_without_the_task_s_rows_what_they_would_say_is_not_known(layout: RunLay
     assert pair.prompt == "x"
 
 
+def test_a_judge_is_not_asked_again(layout: RunLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = json.loads(layout.state.read_text())
+    record["config"]["task"]["judge"] = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "rubric": "Right?"}
+    write_state(layout, config=record["config"])
+    live = next(RunTraces.open(layout).traces(["live"]))
+    assert live.verdict is None
+
+
 def test_a_run_whose_traces_are_gone_says_so(layout: RunLayout) -> None:
     for file in layout.traces("teacher", "k").iterdir():
         file.unlink()
