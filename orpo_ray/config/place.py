@@ -35,6 +35,11 @@ class StorageConfig(Section):
     path: str = option(
         "runs", "Directory shared by every node; a run lies in it under its name, traces by fingerprint."
     )
+    transport: Literal["filesystem", "shm"] = option(
+        "filesystem",
+        "How a new student gets to the engines: through `path`, or through the memory (/dev/shm) of the node that trains, "
+        "for engines on that node (experimental); the others read it from `path` as before.",
+    )
 
 
 class TrackingConfig(Section):

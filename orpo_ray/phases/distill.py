@@ -28,6 +28,7 @@ from orpo_ray.training.worker import DATASET, WorkerSpec, train_worker
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import WeightBoard
 from orpo_ray.weights.published import IncompleteVersionError, check_published
+from orpo_ray.weights.shm import sweep
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,11 @@ class Distill:
         # which ends that attempt; the next one fills it from the storage.
         board: Any = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(WeightBoard).remote(initial, gate)
         begin(context, "following", running_evaluator(context).follow.remote(board))
-        with MetricsTail(context, geometry):
-            self._train(context, geometry, initial, board)
+        try:
+            with MetricsTail(context, geometry):
+                self._train(context, geometry, initial, board)
+        finally:
+            sweep(context.layout.weights)  # what a killed train worker of this node left in its memory
         ray.get(board.finish.remote())
         return _summary(context, geometry)
 

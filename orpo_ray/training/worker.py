@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,8 @@ from orpo_ray.training.sharing import share_batch
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart
 from orpo_ray.weights.probe import FACT as PROBE
-from orpo_ray.weights.published import publish_directory, remove_versions, version_directory
+from orpo_ray.weights.published import remove_versions, version_directory
+from orpo_ray.weights.transport import transport_of
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,10 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         first = background.submit(next, batches, None)
         rank = Rank(spec, loop_config["board"])
         batch = first.result()
-    while batch is not None:
-        rank.step(from_table(batch))
-        batch = next(batches, None)
+    with rank.transport:
+        while batch is not None:
+            rank.step(from_table(batch))
+            batch = next(batches, None)
     rank.close()
 
 
@@ -108,6 +110,9 @@ class Rank:
         self._ledger = LedgerWriter(spec.layout.ledger, spec.start.number, self.rank)
         self._metrics = MetricsWriter(spec.layout) if self.rank == 0 else None
         self._phi = self._phis(spec.start.step // spec.geometry.steps_per_epoch)
+        # Rank 0 alone publishes; on the others' nodes it would sweep for nothing.
+        name = spec.config.storage.transport if self.rank == 0 else "filesystem"
+        self.transport = transport_of(name, spec.layout.weights)
         self._clock = time.monotonic()
 
     @property
@@ -227,8 +232,10 @@ class Rank:
                 PROBE: probe,
             }
             facts |= {"phi": list(phi)} if phi else {}
-            publish_directory(directory, lambda path: published.write(path, Path(spec.initial)), facts)
-            removable = ray.get(self._board.publish.remote(spec.start.number, self._version))
+            copy = self.transport.publish(
+                directory, lambda path: published.write(path, Path(spec.initial)), facts, published.nbytes
+            )
+            removable = ray.get(self._board.publish.remote(spec.start.number, replace(self._version, copy=copy)))
             remove_versions(removable)
 
     def _probe(self) -> dict[str, Any]:
@@ -241,6 +248,7 @@ class Rank:
 
     def _checkpoint(self) -> None:
         self._ledger.sync()
+        self.transport.settle()
         checkpoints = self._spec.layout.checkpoints
         facts = {
             "step": self._step,

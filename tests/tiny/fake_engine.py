@@ -19,6 +19,8 @@ from orpo_ray.pairs import SourcePrompt, write_pair_source
 from orpo_ray.pairs.draw import draw as random_bits
 from orpo_ray.sampling.initial import InitialSampler, InitialSpec
 from orpo_ray.sampling.sampler import Sampler, SamplerSpec
+from orpo_ray.weights.probe import probe_of
+from orpo_ray.weights.published import check_published
 
 END = 2
 _FIRST_DIGIT, _FIRST_VERSION, _FIRST_FREE, _FREE = 10, 30, 80, 200
@@ -39,6 +41,7 @@ class FakeEngine:
     """Answers sums of two digits: right where the first is 0, else wrong. Its tokens tell which version it had."""
 
     dead = False
+    dtype = "float32"
 
     def __init__(self, spec: FakeEngineSpec) -> None:
         self._spec = spec
@@ -54,7 +57,16 @@ class FakeEngine:
         ]
 
     async def reload(self, directory: str, label: str, timeout_s: float) -> None:
+        record_call(self._spec.calls.with_name("loads.jsonl"), version=int(label), directory=directory)
         self._version = int(label)
+
+        self._directory = Path(directory)
+
+    async def score(self, prompt: Sequence[int], trace: Sequence[int]) -> list[float]:
+        """As the trainer that wrote the manifest says it must be."""
+        probe = probe_of(check_published(self._directory))
+        assert probe is not None
+        return [probe.logp] * len(trace)
 
     def stop(self) -> None: ...
 

@@ -68,7 +68,7 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
         {"policy.int": 3},
         "policy.int: unknown option; known here are phi, phi_schedule, phi_end, phi_gain, phi_target, phi_min, phi_max, refresh, max_staleness",
     ),
-    ({"storage.literal[x]": 3}, "storage.literal[x]: unknown option; known here are path"),
+    ({"storage.literal[x]": 3}, "storage.literal[x]: unknown option; known here are path, transport"),
 ]
 
 BETWEEN_OPTIONS: list[tuple[dict[str, Any], str]] = [
