@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orpo_ray.errors import DataError, OrpoRayError, VerifierError
-from orpo_ray.tasks.splits import SplitSize, split_rows
+from orpo_ray.tasks.splits import NO_OTHERS, OtherSplits, SplitSize, part_of
 from orpo_ray.tasks.task import Message, Row, Task, Verdict
 
 _REQUIRED = ("rows", "prompt", "extract", "verify", "gold")
@@ -15,15 +15,25 @@ class ForeignTask(Task):
     """Wraps any object with `rows()`, `prompt(row)`, `extract(text)`, `verify(row, text)` and `gold(row)`.
 
     Whatever it raises in judging becomes a VerifierError that names the row. Where its class takes no `sizes` of its own,
-    its rows are cut by `split_rows`.
+    its rows are cut by `split_rows`, without the questions of `others`; where it does, those are left out afterwards, so
+    that there may be fewer rows than were asked for.
     """
 
-    def __init__(self, task: Any, *, name: str, split: str, sizes: Mapping[str, SplitSize] | None, seed: int) -> None:
+    def __init__(
+        self,
+        task: Any,
+        *,
+        name: str,
+        split: str,
+        sizes: Mapping[str, SplitSize] | None,
+        seed: int,
+        others: OtherSplits = NO_OTHERS,
+    ) -> None:
         missing = [method for method in _REQUIRED if not callable(getattr(task, method, None))]
         if missing:
             raise DataError(f"task {name!r}: its class lacks {', '.join(f'{method}()' for method in missing)}")
         self.name, self.split = name, split
-        self._task, self._sizes, self._seed = task, sizes, seed
+        self._task, self._sizes, self._seed, self._others = task, sizes, seed, others
         self._extract_takes_row = "row" in inspect.signature(task.extract).parameters
 
     def rows(self) -> list[Row]:
@@ -35,7 +45,8 @@ class ForeignTask(Task):
             raise DataError(f"task {self.name!r}: rows() gave two rows of the same id; ids must be unique")
         if not rows:
             raise DataError(f"task {self.name!r}: rows() gave no row")
-        return rows if self._sizes is None else split_rows(rows, self._sizes, self._seed)[self.split]
+        part, self.left_out = part_of(rows, self.split, self._sizes, self._seed, self._others)
+        return part
 
     def prompt(self, row: Row) -> str:
         return str(self._task.prompt(row))

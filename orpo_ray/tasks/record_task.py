@@ -8,7 +8,7 @@ from typing import Any, ClassVar, cast
 
 from orpo_ray.errors import DataError
 from orpo_ray.tasks.records import Record, is_file, read_records
-from orpo_ray.tasks.splits import SplitSize, split_rows
+from orpo_ray.tasks.splits import NO_OTHERS, OtherSplits, SplitSize, part_of
 from orpo_ray.tasks.task import Row, Task
 
 
@@ -26,11 +26,12 @@ class RecordTask(Task):
         split: str = "train",
         sizes: Mapping[str, SplitSize] | None = None,
         seed: int = 0,
+        others: OtherSplits = NO_OTHERS,
     ) -> None:
         if sizes is not None and split not in sizes:
             raise DataError(f"task {self.name!r}: split {split!r} is none of the parts {', '.join(sizes)}")
         self.path, self.split = self.hub if path is None else str(path), split
-        self._sizes, self._seed = sizes, seed
+        self._sizes, self._seed, self._others = sizes, seed, others
         self._rows: list[Row] | None = None
         # The hub is asked only when the rows are: a task may be made for its verifier alone, where there is no network.
         if is_file(self.path):
@@ -42,7 +43,7 @@ class RecordTask(Task):
             alone = self._sizes is None or set(self._sizes) == {self.split}
             source_split = self.split if alone else "train"
             rows = identify(self._checked(read_records(self.path, source_split)), self.split, self.id_field)
-            self._rows = rows if self._sizes is None else split_rows(rows, self._sizes, self._seed)[self.split]
+            self._rows, self.left_out = part_of(rows, self.split, self._sizes, self._seed, self._others)
         return self._rows
 
     @abstractmethod

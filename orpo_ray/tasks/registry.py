@@ -7,7 +7,7 @@ from typing import Any
 
 from orpo_ray.errors import DataError
 from orpo_ray.tasks.foreign import ForeignTask
-from orpo_ray.tasks.splits import SplitSize
+from orpo_ray.tasks.splits import NO_OTHERS, OtherSplits, SplitSize
 from orpo_ray.tasks.task import Task
 
 TASKS: Mapping[str, str] = {
@@ -28,6 +28,7 @@ def load_task(
     split: str = "train",
     sizes: Mapping[str, SplitSize] | None = None,
     seed: int = 0,
+    others: OtherSplits = NO_OTHERS,
 ) -> Task:
     """The task called `name`, over one split of its rows.
 
@@ -39,6 +40,7 @@ def load_task(
         sizes: with it, all of `path` is cut into disjoint parts of these sizes and the rows are those of the part `split`;
             without it, all rows of `path` belong to `split`. See `split_rows`.
         seed: chooses which questions fall into which part.
+        others: splits with data of their own; rows with one of their questions are left out, and counted (`left_out`).
 
     Raises:
         DataError: no task of that name; a file that is missing, empty or broken (file and line are named).
@@ -50,12 +52,14 @@ def load_task(
         )
     task_class = _import(name, target)
     wanted: dict[str, Any] = {"path": path, "split": split, "sizes": sizes, "seed": seed}
+    if name in TASKS:
+        wanted["others"] = others
     taken = _keywords(task_class)
     task = task_class(**{key: value for key, value in wanted.items() if key in taken or "**" in taken})
     if name in TASKS:
         return task  # type: ignore[no-any-return]
     cut = sizes if sizes is not None and not {"sizes", "**"} & taken else None
-    return ForeignTask(task, name=name, split=split, sizes=cut, seed=seed)
+    return ForeignTask(task, name=name, split=split, sizes=cut, seed=seed, others=others)
 
 
 def _import(name: str, target: str) -> Any:

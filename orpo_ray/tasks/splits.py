@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from orpo_ray.errors import DataError
-from orpo_ray.tasks.task import Row
+from orpo_ray.tasks.task import Row, Task
 
 # A count of rows, or None: all that the other parts leave.
 SplitSize: TypeAlias = int | None
@@ -21,6 +21,39 @@ def question_key(row: Row) -> str:
     if not isinstance(question, str):
         return json.dumps(row.data, sort_keys=True, default=str)
     return " ".join(question.casefold().split())
+
+
+@dataclass(frozen=True)
+class OtherSplits:
+    """Splits that have data of their own, whose questions a pool of rows must not hold. They are read when first asked."""
+
+    tasks: tuple[Task, ...] = ()
+
+    def apart(self, rows: Sequence[Row]) -> list[Row]:
+        """The rows whose questions none of these splits holds."""
+        questions = {question_key(row) for task in self.tasks for row in task.rows()}
+        return [row for row in rows if question_key(row) not in questions] if questions else list(rows)
+
+
+NO_OTHERS = OtherSplits()
+
+
+def part_of(
+    rows: Sequence[Row], split: str, sizes: Mapping[str, SplitSize] | None, seed: int, others: OtherSplits
+) -> tuple[list[Row], int]:
+    """The rows of one part (all of them where `sizes` is None), and how many rows of the pool `others` hold too.
+
+    Raises:
+        DataError: there are not enough rows.
+    """
+    pool = others.apart(rows)
+    left_out = len(rows) - len(pool)
+    try:
+        return (pool if sizes is None else split_rows(pool, sizes, seed)[split]), left_out
+    except DataError as error:
+        if not left_out:
+            raise
+        raise DataError(f"{error}; {left_out} more are left out, since another split holds their questions") from None
 
 
 def split_rows(

@@ -42,6 +42,8 @@ class Task(ABC):
 
     name: str
     split: str
+    left_out: int = 0
+    """Rows that `rows` left out, because another split holds the same question; known once `rows` was called."""
 
     @abstractmethod
     def rows(self) -> Sequence[Row]:

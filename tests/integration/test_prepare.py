@@ -54,6 +54,7 @@ def refused(config: RunConfig) -> str:
 def test_a_run_that_can_start(tmp_path: Path, student: Path, traces: Path) -> None:
     result = prepared(a_config(tmp_path, student, traces))
     assert {split: rows["prompts"] for split, rows in result["rows"].items()} == {"train": 20, "test": 8}
+    assert result["rows"]["train"]["left_out"] == 0
     assert result["rows"]["train"]["fingerprint"] != result["rows"]["test"]["fingerprint"]
     # transformers' own count of the tiny model
     from transformers import AutoModelForCausalLM
@@ -151,3 +152,35 @@ def test_the_key_changes_with_what_is_checked_and_with_nothing_else(
     assert key(resources={"samplers": 2, "block_rows": 2}) != before
     traces.write_text(traces.read_text() + "\n")
     assert key() != before
+
+
+def gsm8k_config(tmp_path: Path, model: Path, train: int, test: int) -> RunConfig:
+    """Test questions from 0 on, training questions from 8 on."""
+
+    def write(name: str, first: int, count: int) -> str:
+        lines = [f'{{"question": "And {n}?", "answer": "#### {n}"}}\n' for n in range(first, first + count)]
+        (tmp_path / name).write_text("".join(lines))
+        return str(tmp_path / name)
+
+    task = {"name": "gsm8k", "path": write("train.jsonl", 8, train), "test_path": write("test.jsonl", 0, test)}
+    sizes = {"train_size": None, "test_size": 5}
+    teacher = {"backend": "recorded", "path": "dataset"}
+    config = tiny_config(tmp_path / "runs", model, task=task | sizes, teacher=teacher)
+    engine = config.student.engine.model_copy(update={"max_model_len": 256})
+    return config.model_copy(update={"student": config.student.model_copy(update={"engine": engine})})
+
+
+def test_training_questions_of_the_test_file_are_left_out_and_said_once(tmp_path: Path, student: Path) -> None:
+    context = context_of(gsm8k_config(tmp_path, student, train=20, test=10))
+    result = Prepare(connect=lambda config: None).run(context)
+    assert {split: (rows["prompts"], rows["left_out"]) for split, rows in result["rows"].items()} == {
+        "train": (18, 2),
+        "test": (5, 0),
+    }
+    said = [facts["text"] for kind, facts in context.live["said"] if kind == "note"]
+    assert said == ["task: of task.path, 2 rows with a question that a held-out split's own data hold too are left out"]
+
+
+def test_a_training_file_that_is_the_test_file(tmp_path: Path, student: Path) -> None:
+    config = gsm8k_config(tmp_path, student, train=4, test=20)
+    assert "4 rows with a question that a held-out split's own data hold too are left out, and none" in refused(config)
