@@ -7,8 +7,9 @@ from typing import Any
 from orpo_ray.config.run import RunConfig
 from orpo_ray.config.section import flatten
 
-# What may change between two starts of one run without changing what it computes.
-FREE_TO_CHANGE = ("name", "recipe", "storage", "tracking", "resources", "limits")
+# What may change between two starts of one run without changing what it trains on or how.
+FREE_TO_CHANGE = ("name", "recipe", "storage", "tracking", "resources", "limits", "eval", "export")
+_ENGINE_ROOM = ("kv_cache_mib", "gpu_memory", "max_num_seqs", "tensor_parallel")
 FREE_FIELDS = (
     "teacher.concurrency",
     "teacher.request_timeout_s",
@@ -23,7 +24,6 @@ FREE_FIELDS = (
     "train.offload",
     "train.non_finite",
     "train.gradient_checkpointing",
-    "eval.samples_kept",
     "task.judge.api_key_env",
     "task.judge.cache",
     "task.judge.concurrency",
@@ -31,8 +31,12 @@ FREE_FIELDS = (
     "task.judge.retries",
     "task.judge.labelled",
     "task.judge.min_agreement",
-    "export.lora",
+    # What an engine holds at a time, not what it says: a seeded request is answered alike in any company.
+    *(f"{model}.engine.{option}" for model in ("teacher", "student") for option in _ENGINE_ROOM),
 )
+# These change what is trained on only where they change the training rows, as when a split is cut off their file: the
+# rows tell.
+HELD_OUT = ("task.validation_path", "task.validation_size", "task.test_path", "task.test_size")
 
 
 def fingerprint(*parts: Any) -> str:
@@ -42,9 +46,18 @@ def fingerprint(*parts: Any) -> str:
 
 
 def what_matters(config: RunConfig) -> dict[str, Any]:
-    """Every option that changes what a run computes, as flat `section.option` names."""
+    """Every option that changes the pairs or the training, as flat `section.option` names.
+
+    The options of the held-out splits are not among them: see `held_out`.
+    """
     flat = flatten(config.model_dump(mode="json", by_alias=True))
-    return {key: value for key, value in flat.items() if not _is_free(key)}
+    return {key: value for key, value in flat.items() if not _is_free(key) and key not in HELD_OUT}
+
+
+def held_out(config: RunConfig) -> dict[str, Any]:
+    """The options of the held-out splits: they matter where a change of them changes the training rows."""
+    flat = flatten(config.model_dump(mode="json", by_alias=True))
+    return {key: flat[key] for key in HELD_OUT}
 
 
 def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 import shutil
 
 from orpo_ray.config import RunConfig
-from orpo_ray.config.fingerprint import changed_fields, what_matters
+from orpo_ray.config.fingerprint import changed_fields, held_out, what_matters
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller.record import PhaseState, RunRecord
 from orpo_ray.errors import ConfigError, InputError
@@ -55,18 +55,25 @@ def refuse_other_configuration(record: RunRecord, layout: RunLayout, config: Run
         raise ChangedRunError(str(layout.run), changed)
 
 
-def refuse_other_inputs(record: RunRecord, layout: RunLayout, phase: str, key: str) -> None:
-    """Raises ChangedRunError where what `phase` reads (rows, models, traces) is not what the distillation began with."""
+def refuse_other_inputs(record: RunRecord, layout: RunLayout, config: RunConfig, phase: str, key: str) -> None:
+    """Raises ChangedRunError where what `phase` reads (rows, models, traces) is not what the distillation began with.
+
+    Args:
+        key: of `phase`, as far as the pairs depend on it.
+    """
     if record.beginning is None or not has_begun(record, layout):
         return
     before = {**record.beginning.upstream, PHASE: record.beginning.fingerprint}.get(phase, key)
     if before != key:
+        moved = changed_fields(record.beginning.held_out, held_out(config)) if phase == "TEACH" else []
         what = {
             "TEACH": "the task's rows, the teacher's weights or its recorded traces",
             "SEED": "the teacher's traces or the student's weights",
             PHASE: "the pairs that it trains on",
         }[phase]
-        raise ChangedRunError(str(layout.run), [f"{what} have changed (key of {phase}: was {before}, is {key})"])
+        raise ChangedRunError(
+            str(layout.run), [*moved, f"{what} have changed (key of {phase}: was {before}, is {key})"]
+        )
 
 
 def start_anew(record: RunRecord, layout: RunLayout) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from orpo_ray import __version__
 from orpo_ray.config import RunConfig
-from orpo_ray.config.fingerprint import what_matters
+from orpo_ray.config.fingerprint import held_out, what_matters
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller import distillation
 from orpo_ray.controller.events import Clock, EventLog, Listener, timestamp
@@ -53,6 +53,8 @@ class Controller:
         self._config, self._layout, self._phases = config, layout, phases
         self._command, self._listeners, self._clock = command, listeners, clock
         self._signals = signals or StopSignals()
+        # Of the phases before DISTILL, as this start finds them: what the pairs depend on.
+        self._upstream: dict[str, str] = {}
 
     def run(self, *, fresh: bool = False) -> RunRecord:
         """Do what is not done yet.
@@ -116,8 +118,11 @@ class Controller:
         """Find the phase's result, or do its work."""
         with _our_errors(phase.name, context.layout):
             key = phase.key(context)
+            pairs_key = phase.pairs_key(context)
         known = record.phases.get(phase.name)
-        distillation.refuse_other_inputs(record, self._layout, phase.name, key)
+        distillation.refuse_other_inputs(record, self._layout, self._config, phase.name, pairs_key)
+        if phase.name in _UPSTREAM:
+            self._upstream[phase.name] = pairs_key
         if known and known.state is PhaseState.DONE and known.fingerprint == key:
             if phase.still_there(context, known.result):
                 context.results[phase.name] = known.result
@@ -132,8 +137,7 @@ class Controller:
         """Remember what it begins with; leftovers of one that got to no checkpoint must not enter it."""
         if record.beginning is None or record.beginning.fingerprint != key:
             distillation.start_anew(record, self._layout)
-            upstream = {name: record.phases[name].fingerprint for name in _UPSTREAM}
-            record.beginning = Beginning(key, what_matters(self._config), upstream)
+            record.beginning = Beginning(key, what_matters(self._config), held_out(self._config), dict(self._upstream))
 
     def _work(self, phase: Phase, key: str, record: RunRecord, context: RunContext) -> None:
         known = record.phases.get(phase.name)

@@ -49,12 +49,14 @@ class Beginning:
 
     Attributes:
         fingerprint: DISTILL's key.
-        matters: every option that changes what a run computes (`config.fingerprint.what_matters`).
-        upstream: the keys of the phases before it.
+        matters: every option that changes the pairs or the training (`config.fingerprint.what_matters`).
+        held_out: the options of the held-out splits (`config.fingerprint.held_out`).
+        upstream: the keys of the phases before it, as far as the pairs depend on them (`Phase.pairs_key`).
     """
 
     fingerprint: str
     matters: dict[str, Any]
+    held_out: dict[str, Any]
     upstream: dict[str, str]
 
 

@@ -34,12 +34,14 @@ class EvaluatorSpec:
 
     Attributes:
         tasks: the held-out rows by split.
+        keys: the fingerprint of how each split is evaluated.
         initial: directory of the initial student.
         output: directory of the evaluation files.
     """
 
     config: RunConfig
     tasks: dict[str, Task]
+    keys: dict[str, str]
     initial: str
     output: Path
 
@@ -104,7 +106,7 @@ class Evaluator:
         if file.exists():
             found: dict[str, Any] = json.loads(file.read_text())
             # A file of the same epoch may come from a timeline that no checkpoint committed.
-            if found["path"] == version.path:
+            if found["path"] == version.path and found.get("key") == self._spec.keys[split]:
                 return found
         await self._load(version)
         answered = await self._answer(split, version)
@@ -151,6 +153,7 @@ class Evaluator:
             "step": version.step,
             "version": version.number,
             "split": split,
+            "key": self._spec.keys[split],
             "correct": sum(verdict is Verdict.RIGHT for verdict in verdicts),
             "total": len(verdicts),
             "parsed": sum(verdict is not Verdict.UNPARSED for verdict in verdicts),
@@ -247,6 +250,17 @@ def write_evaluation(file: Path, data: dict[str, Any]) -> None:
     right = json.dumps(data["right"], ensure_ascii=False)
     text = json.dumps(rest, indent=1, ensure_ascii=False).removesuffix("\n}")
     _write_whole(file, f'{text},\n "right": {right}\n}}\n')
+
+
+def drop_other_evaluations(directory: Path, keys: dict[str, str]) -> list[str]:
+    """Remove evaluations whose key is not their split's; the names of the files removed."""
+    others = []
+    for file in sorted(directory.glob("epoch-*.json")):
+        evaluation = json.loads(file.read_text())
+        if keys.get(evaluation["split"]) != evaluation.get("key"):
+            file.unlink()
+            others.append(file.name)
+    return others
 
 
 def write_json(file: Path, data: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 _before: set[int] = set()
 
 
-class OnCluster:
+class OnCluster(Phase):
     """A phase that works on Ray: connects before it works, and not at all where its work is found."""
 
     def __init__(self, phase: Phase) -> None:
@@ -36,6 +36,9 @@ class OnCluster:
 
     def key(self, context: RunContext) -> str:
         return self._phase.key(context)
+
+    def pairs_key(self, context: RunContext) -> str:
+        return self._phase.pairs_key(context)
 
     def run(self, context: RunContext) -> dict[str, Any]:
         connect(context.config)

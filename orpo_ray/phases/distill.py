@@ -18,6 +18,7 @@ from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.sampler import SamplerSpec
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
-class Distill:
+class Distill(Phase):
     """The phase."""
 
     name = "DISTILL"

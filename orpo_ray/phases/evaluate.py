@@ -13,22 +13,28 @@ from ray.exceptions import GetTimeoutError
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.engine.adapters import is_adapter
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.evaluator_actor import running_evaluator, start_evaluator, wait_for
+from orpo_ray.phases.evaluator_actor import evaluated_splits, running_evaluator, start_evaluator, wait_for
+from orpo_ray.phases.keys import evaluation_key
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import in_known_layout, student_directory
+from orpo_ray.tasks.split_of import split_of
 from orpo_ray.weights import Version
 from orpo_ray.weights.published import IncompleteVersionError, check_published
 
 
-class Evaluate:
+class Evaluate(Phase):
     """The phase."""
 
     name = "EVALUATE"
 
     def key(self, context: RunContext) -> str:
+        """Changes with the held-out rows, with how they are asked, and with the students."""
         config = context.config
-        splits = {"task": config.task.model_dump(), "eval": config.eval.model_dump(), "select": config.export.select}
-        return fingerprint(splits, context.results["DISTILL"])
+        asked = [
+            evaluation_key(config, split_of(config.task, split, config.seed)) for split in evaluated_splits(config)
+        ]
+        return fingerprint(asked, context.results["DISTILL"])
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Accuracy before, after every epoch and at the end."""

@@ -11,10 +11,12 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from orpo_ray.config import RunConfig
 from orpo_ray.errors import EvaluatorLostError, WaitTimeout
-from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec
+from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec, drop_other_evaluations
 from orpo_ray.phases.adapters import settled_config
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.keys import evaluation_key
 from orpo_ray.phases.retry import last_line, our_error
 from orpo_ray.phases.student import student_directory
 from orpo_ray.tasks.split_of import has_validation, split_of
@@ -27,6 +29,11 @@ def running_evaluator(context: RunContext) -> Any:
     if "evaluator" not in context.live:
         context.live["evaluator"] = start_evaluator(context)
     return context.live["evaluator"]
+
+
+def evaluated_splits(config: RunConfig) -> list[str]:
+    """The held-out splits that students are evaluated on."""
+    return ["test", *(["validation"] if config.export.select == "best" and has_validation(config.task) else [])]
 
 
 def begin(context: RunContext, name: str, work: Any) -> None:
@@ -85,15 +92,23 @@ def start_evaluator(context: RunContext, *, model: Path | None = None, output: P
         output: where its files go; the run's own place where None.
     """
     config, resources = settled_config(context), context.config.resources
-    splits = ["test"]
-    if config.export.select == "best" and has_validation(config.task):
-        splits.append("validation")
+    held_out = ["test", *(["validation"] if has_validation(config.task) else [])]
+    tasks = {split: split_of(config.task, split, config.seed) for split in held_out}
+    keys = {split: evaluation_key(config, task) for split, task in tasks.items()}
     spec = EvaluatorSpec(
         config=config,
-        tasks={split: split_of(config.task, split, config.seed) for split in splits},
+        tasks={split: tasks[split] for split in evaluated_splits(config)},
+        keys=keys,
         initial=str(model or student_directory(config)),
         output=output or context.layout.evaluations,
     )
+    dropped = drop_other_evaluations(spec.output, keys)
+    if dropped:
+        context.say(
+            "note",
+            text=f"{', '.join(dropped)}: made with other `eval` options or rows, so they are dropped; "
+            "students that are still on the storage are evaluated anew",
+        )
     actor = ray.remote(Evaluator).options(
         max_restarts=config.limits.failures,
         max_task_retries=config.limits.failures,

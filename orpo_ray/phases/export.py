@@ -9,12 +9,13 @@ from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.engine.adapters import ADAPTER_CONFIG, is_adapter
 from orpo_ray.evaluation.evaluator import write_json
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.student import is_converted, student_directory
 from orpo_ray.report.wording import model_name
 from orpo_ray.weights.published import MANIFEST, check_published, publish_directory
 
 
-class Export:
+class Export(Phase):
     """The phase."""
 
     name = "EXPORT"
@@ -55,8 +56,12 @@ class Export:
         """Directory and epoch of the student to export."""
         evaluations = context.results["EVALUATE"]["evaluations"]
         if context.config.export.select == "best":
-            trained = [item for item in evaluations if item["split"] == "validation" and item["epoch"] > 0]
-            best = max(trained, key=lambda item: (item["correct"], -item["epoch"]))
+            validated = [item for item in evaluations if item["split"] == "validation" and item["epoch"] > 0]
+            best = max(
+                (item for item in validated if Path(item["path"]).is_dir()),
+                key=lambda item: (item["correct"], -item["epoch"]),
+            )
+            _say_unseen(context, {int(item["epoch"]) for item in validated})
             return Path(best["path"]), int(best["epoch"])
         return Path(context.results["DISTILL"]["weights"]), int(context.results["DISTILL"]["epochs"])
 
@@ -87,6 +92,14 @@ def write_export(version: Path, initial: Path, target: Path, lora: Literal["merg
             if file.is_file() and file.name != MANIFEST:
                 shutil.copy(file, target / file.name)
     _generation_config(target)
+
+
+def _say_unseen(context: RunContext, validated: set[int]) -> None:
+    """A run that trained for `last` kept few students: the best is then the best of those."""
+    unseen = sorted(set(range(1, int(context.results["DISTILL"]["epochs"]) + 1)) - validated)
+    if unseen:
+        epochs = ", ".join(map(str, unseen))
+        context.say("note", text=f"export.select: no student is left of epoch {epochs}; the best is one of the others")
 
 
 def _generation_config(directory: Path) -> None:

@@ -47,6 +47,12 @@ def _judge(config: RunConfig) -> dict[str, Any]:
     return {"judge": config.task.judge.model_dump(mode="json", include=how)}
 
 
+def evaluation_key(config: RunConfig, task: Task) -> str:
+    """Fingerprint of how a student is evaluated on the rows of `task`: evaluations under another are not compared."""
+    asked = config.eval.model_dump(mode="json", exclude={"samples_kept"}) | {"max_tokens": config.eval_max_tokens}
+    return fingerprint(config.task.name, rows_fingerprint(task), asked, _judge(config), config.seed)
+
+
 def teach_key(config: RunConfig, task: Task) -> str:
     """The fingerprint under which the teacher's traces are found again."""
     return fingerprint(teach_depends_on(config, task))

@@ -15,6 +15,10 @@ class Phase(Protocol):
     def key(self, context: RunContext) -> str:
         """Fingerprint of all that the result depends on: options, files, and the results of earlier phases."""
 
+    def pairs_key(self, context: RunContext) -> str:
+        """The part of `key` that the pairs and the training depend on; it may not change once DISTILL has begun."""
+        return self.key(context)
+
     def run(self, context: RunContext) -> dict[str, Any]:
         """Do the work, going on from what an earlier start left, and return plain JSON data.
 

@@ -19,6 +19,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.environment import environment
 from orpo_ray.phases.keys import file_fingerprint, rows_fingerprint
 from orpo_ray.phases.needs import GIB, count_parameters, disk_bytes, machine_memory, required_resources
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.student import is_converted, student_directory
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.agreement import check_agreement
@@ -26,7 +27,7 @@ from orpo_ray.tasks.split_of import has_validation, split_of
 from orpo_ray.traces.model_fingerprint import model_fingerprint
 
 
-class Prepare:
+class Prepare(Phase):
     """The phase. Its work is the checks; found again on the same machine with the same options, models and files.
 
     Args:
@@ -63,9 +64,9 @@ class Prepare:
         """Check all of it; every mistake is named in one message.
 
         Returns:
-            `rows` (by split: prompts and a fingerprint of all that they hold), `student` (fingerprint and parameters),
-            `resources` (by phase, what is asked), `environment` (what it runs on) and `cores` (of an embedded cluster's
-            machine).
+            `rows` (by split: prompts, rows left out since another split holds their question, and a fingerprint of all
+            that they hold), `student` (fingerprint and parameters), `resources` (by phase, what is asked), `environment`
+            (what it runs on) and `cores` (of an embedded cluster's machine).
         """
         config = context.config
         rows: dict[str, Task] = {}
@@ -80,10 +81,17 @@ class Prepare:
         raise_all([*teachers, lambda: check_prompts(config, rows), lambda: _check_adapters(context)])
         agreement = check_agreement(config.task.judge) if config.task.judge is not None else None
         self._connect(config)
+        for split, task in rows.items():
+            if task.left_out:
+                context.say("note", text=left_out(split, task))
         parameters = count_parameters(str(student_directory(config)))
         return {
             "rows": {
-                split: {"prompts": len(task.rows()), "fingerprint": rows_fingerprint(task)}
+                split: {
+                    "prompts": len(task.rows()),
+                    "left_out": task.left_out,
+                    "fingerprint": rows_fingerprint(task),
+                }
                 for split, task in rows.items()
             },
             "student": {"fingerprint": model_fingerprint(config.student.model), "parameters": parameters},
@@ -157,6 +165,15 @@ def check_prompts(config: RunConfig, rows: dict[str, Task]) -> None:
                 )
 
 
+def left_out(split: str, task: Task) -> str:
+    """A sentence on the rows that are in a held-out split already."""
+    own = "task.validation_path" if split == "validation" else "task.path"
+    return (
+        f"task: of {own}, {task.left_out} row{'' if task.left_out == 1 else 's'} with a question that a held-out split's "
+        "own data hold too are left out"
+    )
+
+
 def _check_student(context: RunContext) -> None:
     from orpo_ray.engine.model_check import check_model
 
@@ -209,6 +226,8 @@ def _splits(config: RunConfig) -> dict[str, Task]:
     splits = ["train", "test", *(["validation"] if has_validation(config.task) else [])]
     tasks = {split: split_of(config.task, split, config.seed) for split in splits}
     for split, task in tasks.items():
+        if not task.rows() and task.left_out:
+            raise InputError(f"{left_out(split, task)}, and none remain; give other files")
         if not task.rows():
             raise InputError(f"task: no {split} rows; raise task.{split}_size, or give more rows")
     return tasks

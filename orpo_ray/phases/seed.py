@@ -14,6 +14,7 @@ from orpo_ray.pairs import PairSource, write_pair_source
 from orpo_ray.pairs.from_traces import with_negatives, with_positives, without_student
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import decide
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
@@ -25,7 +26,7 @@ from orpo_ray.traces.store import TraceDraft, TraceStore
 from orpo_ray.weights import Version
 
 
-class Seed:
+class Seed(Phase):
     """The phase."""
 
     name = "SEED"

@@ -17,7 +17,8 @@ from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.errors import InputError
 from orpo_ray.phases.context import RunContext
-from orpo_ray.phases.keys import teach_depends_on, teacher_test_depends_on
+from orpo_ray.phases.keys import teach_depends_on, teach_key, teacher_test_depends_on
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import our_error
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import split_of
@@ -31,7 +32,7 @@ from orpo_ray.traces.store import TraceDraft, TraceStore
 _PROGRESS_S = 1.0
 
 
-class Teach:
+class Teach(Phase):
     """The phase."""
 
     name = "TEACH"
@@ -41,6 +42,11 @@ class Teach:
         config = context.config
         train, test = _splits(config)
         return fingerprint(teach_depends_on(config, train), teacher_test_depends_on(config, test))
+
+    def pairs_key(self, context: RunContext) -> str:
+        """Changes with the teacher's traces only, not with the test split that the teacher is scored on."""
+        config = context.config
+        return teach_key(config, split_of(config.task, "train", config.seed))
 
     def run(self, context: RunContext, *, must_be_right: bool = True) -> dict[str, Any]:
         """Make, or find again, the teacher's traces, and score the teacher.

@@ -12,6 +12,7 @@ from typing import Any
 
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.teach import Teach, check_some_right
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import split_of
@@ -21,7 +22,7 @@ from orpo_ray.traces.selection import Choice, choose
 from orpo_ray.traces.store import TraceDraft, TraceStore
 
 
-class TeachAll:
+class TeachAll(Phase):
     """The phase, for one teacher or several."""
 
     name = "TEACH"
@@ -31,9 +32,11 @@ class TeachAll:
 
     def key(self, context: RunContext) -> str:
         """One teacher's own; of several it changes with any of them, and with how K is shared out."""
-        each = _each(context)
-        keys = [self._teach.key(one) for one in each]
-        return keys[0] if len(keys) == 1 else fingerprint(keys)
+        return _together([self._teach.key(one) for one in _each(context)])
+
+    def pairs_key(self, context: RunContext) -> str:
+        """As `Teach.pairs_key`."""
+        return _together([self._teach.pairs_key(one) for one in _each(context)])
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """As `Teach.run`; of several teachers also `teachers`: for each its k, its counts and its share of positives.
@@ -123,6 +126,10 @@ def merge(task: Task, stores: Sequence[TraceStore], rouge_l_max: float) -> Itera
             dataclasses.replace(trace, kept=choice is Choice.KEPT, near_duplicate=choice is Choice.NEAR_DUPLICATE)
             for trace, choice in zip(traces, choices, strict=True)
         ]
+
+
+def _together(keys: Sequence[str]) -> str:
+    return keys[0] if len(keys) == 1 else fingerprint(keys)
 
 
 def _kept_by_teacher(store: TraceStore, teachers: int) -> list[int]:

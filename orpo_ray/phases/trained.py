@@ -9,7 +9,7 @@ from orpo_ray.phases.phase import Phase
 SKIPPED: dict[str, Any] = {"skipped": "train.objective is none"}
 
 
-class WhereTrained:
+class WhereTrained(Phase):
     """`phase`, or nothing at all."""
 
     def __init__(self, phase: Phase) -> None:
@@ -21,6 +21,9 @@ class WhereTrained:
 
     def key(self, context: RunContext) -> str:
         return self._phase.key(context) if context.config.trains else fingerprint(SKIPPED)
+
+    def pairs_key(self, context: RunContext) -> str:
+        return self._phase.pairs_key(context) if context.config.trains else fingerprint(SKIPPED)
 
     def run(self, context: RunContext) -> dict[str, Any]:
         return self._phase.run(context) if context.config.trains else dict(SKIPPED)

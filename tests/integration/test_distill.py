@@ -20,6 +20,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from orpo_ray.config.training import EvalConfig
 from orpo_ray.pairs import PairGroup, PairSource, PhiRule, Plan, from_table
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.distill import Distill, initial_diversity
@@ -246,6 +247,20 @@ def test_a_finished_run_is_found_and_not_trained_again(finished: Finished) -> No
     assert Distill().run(again) == finished.distill
     assert Evaluate().run(again) == finished.evaluate
     check_ledger_is_the_plan(finished.context)
+
+
+def test_other_evaluation_options_train_nothing_and_evaluate_what_is_left_anew(finished: Finished) -> None:
+    config = finished.context.config.model_copy(update={"eval": EvalConfig(max_tokens=6, samples_kept=8)})
+    said: list[str] = []
+    again = RunContext(config, finished.context.layout, lambda kind, **facts: said.append(f"{kind} {facts}"))
+    again.results.update(finished.context.results)
+    assert Distill().key(again) == Distill().key(finished.context)
+    assert Evaluate().key(again) != Evaluate().key(finished.context)
+    evaluations = Evaluate().run(again)["evaluations"]
+    assert [(line["epoch"], line["split"], line["total"]) for line in evaluations] == [(n, "test", 8) for n in range(3)]
+    assert all(line["mean_tokens"] <= 6 for line in evaluations)
+    assert max(line["mean_tokens"] for line in finished.evaluate["evaluations"]) > 6
+    assert "epoch-000-test.json, epoch-001-test.json, epoch-002-test.json: made with other `eval` options" in said[0]
 
 
 @pytest.fixture(scope="module")

@@ -114,7 +114,8 @@ def test_finished_work_is_found_and_only_what_depends_on_a_change_is_redone(tmp_
     assert len(api.requests) == asked
     # More test prompts: the teacher is scored again, its traces stay.
     held_out = context_for(tmp_path, api.base_url, eval={"max_tokens": 20})
-    assert Teach().run(held_out)["key"] == first["key"]
+    assert Teach().key(held_out) != Teach().key(again)
+    assert Teach().pairs_key(held_out) == Teach().pairs_key(again) == Teach().run(held_out)["key"] == first["key"]
     assert len(api.requests) == asked + TEST_PROMPTS
     more = Teach().run(context_for(tmp_path, api.base_url, sampling={"k": K + 1}))
     assert more["key"] != first["key"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig, parse_config
-from orpo_ray.config.fingerprint import fingerprint, what_matters
+from orpo_ray.config.fingerprint import fingerprint, held_out, what_matters
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller import ORDER, Controller
 from orpo_ray.phases.context import RunContext
@@ -33,13 +33,18 @@ class Clock:
         return self.now
 
 
+def training_rows(config: RunConfig) -> Any:
+    """As where the test split is cut off the training file: more test rows, other training rows."""
+    return config.task.test_size if config.task.path and not config.task.test_path else None
+
+
 # The options that each phase's key depends on, besides the results before it.
 _READS: dict[str, Callable[[RunConfig], Any]] = {
     "PREPARE": lambda config: config.task.name,
-    "TEACH": lambda config: [config.sampling.k, config.task.name],
+    "TEACH": lambda config: [config.sampling.k, config.task.name, config.eval.max_tokens, held_out(config)],
     "SEED": lambda config: [config.sampling.k, config.student.model],
     "DISTILL": what_matters,
-    "EVALUATE": lambda config: config.eval.max_tokens,
+    "EVALUATE": lambda config: [config.eval.max_tokens, held_out(config)],
     "EXPORT": lambda config: config.export.select,
 }
 
@@ -59,13 +64,18 @@ class Dummy:
         before = [context.results[name] for name in ORDER[1 : ORDER.index(self.name)]]
         return fingerprint(_READS[self.name](context.config), before)
 
+    def pairs_key(self, context: RunContext) -> str:
+        if self.name == "TEACH":
+            return fingerprint(context.config.sampling.k, context.config.task.name, training_rows(context.config))
+        return self.key(context)
+
     def run(self, context: RunContext) -> dict[str, Any]:
         self.runs += 1
         self.clock.now += self.seconds
         self.does(context)
         file = context.layout.run / f"{self.name}.out"
         file.write_text(self.key(context))
-        return {"file": str(file), "made_of": self.key(context)} | self.returns
+        return {"file": str(file), "made_of": self.pairs_key(context)} | self.returns
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
         return Path(result["file"]).is_file()

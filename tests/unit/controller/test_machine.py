@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,6 +155,53 @@ class TestChangedConfiguration:
         assert layout.pairs.exists()
         with pytest.raises(ChangedRunError, match=r"was 0\.7, is 0\.5"):
             toy.run(config())
+
+    @pytest.mark.parametrize(
+        ("changes", "redone"),
+        [
+            ({"eval": {"max_tokens": 20}}, ["TEACH", "EVALUATE", "EXPORT"]),
+            ({"task": {"name": "arithmetic", "test_size": 20}}, ["TEACH", "EVALUATE", "EXPORT"]),
+            (
+                {
+                    "task": {"name": "arithmetic", "test_size": 10, "validation_size": 5},
+                    "export": {"select": "best"},
+                },
+                ["TEACH", "EVALUATE", "EXPORT"],
+            ),
+            ({"eval": {"samples_kept": 9}, "tracking": {"tensorboard": False}}, []),
+            ({"student": {"model": "models/student", "engine": {"kv_cache_mib": 64, "max_num_seqs": 8}}}, []),
+        ],
+    )
+    def test_of_the_evaluation_redoes_the_evaluation_alone(
+        self, toy: Toy, changes: dict[str, Any], redone: list[str]
+    ) -> None:
+        """TEACH finds its traces, and scores the teacher anew."""
+        toy.run(config())
+        assert toy.run(config(**changes)) == redone
+
+    def test_of_the_evaluation_is_welcome_from_a_checkpoint_on(self, toy: Toy) -> None:
+        def halfway(context: RunContext) -> None:
+            toy.commit_checkpoint(context)
+            raise KeyboardInterrupt
+
+        toy.phases["DISTILL"].does = halfway
+        with pytest.raises(Interrupted):
+            toy.run(config())
+        toy.phases["DISTILL"].does = lambda context: None
+        redone = toy.run(config(eval={"max_tokens": 20}))
+        assert redone == ["TEACH", "DISTILL", "EVALUATE", "EXPORT"]
+        assert toy.layout(config()).checkpoints.exists()
+
+    def test_of_the_test_split_is_refused_where_it_moves_training_rows_and_named(self, toy: Toy) -> None:
+        task = {"name": "gsm8k", "path": "rows.jsonl", "test_size": 10}
+        toy.run(config(task=task))
+        with pytest.raises(ChangedRunError) as refused:
+            toy.run(config(task=task | {"test_size": 20}))
+        assert refused.value.problems[0] == "task.test_size: was 10, is 20"
+        assert refused.value.problems[1].startswith(
+            "the task's rows, the teacher's weights or its recorded traces have"
+        )
+        assert toy.phases["TEACH"].runs == 1
 
     def test_changed_inputs_are_refused_before_any_work(self, toy: Toy) -> None:
         """A data file or a model directory under the same name may hold something else by now."""

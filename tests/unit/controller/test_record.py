@@ -27,7 +27,7 @@ def a_record() -> RunRecord:
         started="2023-11-14T22:13:20.000Z",
         finished=None,
         config={"sampling": {"k": 8}},
-        beginning=Beginning("k3", {"sampling.k": 8}, {"TEACH": "k1"}),
+        beginning=Beginning("k3", {"sampling.k": 8}, {"task.test_size": 200}, {"TEACH": "k1"}),
         phases={"TEACH": PhaseRecord(PhaseState.DONE, "k1", "2023-11-14T22:13:20.000Z", result={"prompts": 3})},
     )
 

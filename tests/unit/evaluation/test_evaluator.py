@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,9 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def evaluator(tmp_path: Path, student: Path) -> EvaluatorOnFakeEngine:
     config = tiny_config(tmp_path, student, export={"select": "best"}, task={"train_size": 12, "validation_size": 8})
     tasks = {split: split_of(config.task, split, config.seed) for split in ("validation",)}
-    return EvaluatorOnFakeEngine(EvaluatorSpec(config, tasks, str(student), tmp_path / "evaluations"))
+    return EvaluatorOnFakeEngine(
+        EvaluatorSpec(config, tasks, {"validation": "greedy"}, str(student), tmp_path / "evaluations")
+    )
 
 
 def publish(weights: Path, number: int, right: int) -> Version:
@@ -127,6 +130,16 @@ def test_what_is_evaluated_is_found_by_the_next_life(
     assert again.fake.loads == ["v2"]
     assert board.kept[1:] == [["v1"], ["v2"]]
     assert found(again) == {1: 1, 2: 2}
+
+
+def test_what_was_evaluated_in_another_way_is_evaluated_anew(evaluator: EvaluatorOnFakeEngine, tmp_path: Path) -> None:
+    version = publish(tmp_path, 1, 3)
+    asyncio.run(evaluator.follow(QueueBoard(version)))
+    again = EvaluatorOnFakeEngine(replace(evaluator._spec, keys={"validation": "at a temperature"}))
+    asyncio.run(again.follow(QueueBoard(version)))
+    assert again.fake.loads == ["v1"]
+    (file,) = evaluator._spec.output.glob("*.json")
+    assert json.loads(file.read_text())["key"] == "at a temperature"
 
 
 def test_a_truncated_version_is_not_loaded_and_the_next_one_is(
