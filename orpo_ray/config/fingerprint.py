@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from orpo_ray.config.run import RunConfig
@@ -50,13 +51,13 @@ def what_matters(config: RunConfig) -> dict[str, Any]:
 
     The options of the held-out splits are not among them: see `held_out`.
     """
-    flat = flatten(config.model_dump(mode="json", by_alias=True))
+    flat = _flat(config)
     return {key: value for key, value in flat.items() if not _is_free(key) and key not in HELD_OUT}
 
 
 def held_out(config: RunConfig) -> dict[str, Any]:
     """The options of the held-out splits: they matter where a change of them changes the training rows."""
-    flat = flatten(config.model_dump(mode="json", by_alias=True))
+    flat = _flat(config)
     return {key: flat[key] for key in HELD_OUT}
 
 
@@ -68,5 +69,16 @@ def changed_fields(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     ]
 
 
+def _flat(config: RunConfig) -> dict[str, Any]:
+    """All options; those of a further teacher as `more_teachers.0.option`."""
+    flat = flatten(config.model_dump(mode="json", by_alias=True))
+    for at, teacher in enumerate(flat.pop("more_teachers")):
+        flat |= flatten(teacher, f"more_teachers.{at}.")
+    return flat
+
+
 def _is_free(key: str) -> bool:
-    return key.split(".")[0] in FREE_TO_CHANGE or any(key == free or key.startswith(free + ".") for free in FREE_FIELDS)
+    as_first = re.sub(r"^more_teachers\.\d+\.", "teacher.", key)
+    return key.split(".")[0] in FREE_TO_CHANGE or any(
+        as_first == free or as_first.startswith(free + ".") for free in FREE_FIELDS
+    )

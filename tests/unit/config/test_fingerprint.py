@@ -71,6 +71,15 @@ def test_what_changes_a_result_is_named(changes: dict[str, Any], sentence: str) 
     assert sentence in changed_fields(matters({}), matters(changes))
 
 
+def test_a_further_teachers_options_are_told_one_by_one() -> None:
+    def with_second(**options: Any) -> dict[str, Any]:
+        return matters({"more_teachers": [{"backend": "recorded", "path": "more.jsonl"} | options]})
+
+    assert with_second(concurrency=3) == with_second()
+    assert changed_fields(with_second(), with_second(weight=2.0)) == ["more_teachers.0.weight: was 1.0, is 2.0"]
+    assert "more_teachers.0.path: was None, is 'more.jsonl'" in changed_fields(matters({}), with_second())
+
+
 def test_the_options_of_the_held_out_splits_are_kept_apart() -> None:
     """They matter where they move training rows, which only the rows can tell."""
     before, after = (held_out(parse_config(changed(changes))) for changes in ({}, {"task.test_size": 7}))
