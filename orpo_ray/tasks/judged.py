@@ -115,7 +115,9 @@ class JudgedTask(Task):
         self._task, self._judge = task, Judge(config)
 
     def rows(self) -> Sequence[Row]:
-        return self._task.rows()
+        rows = self._task.rows()
+        self.left_out = self._task.left_out
+        return rows
 
     def prompt(self, row: Row) -> str:
         return self._task.prompt(row)
