@@ -203,7 +203,9 @@ def test_it_says_what_it_is_at(evaluator: EvaluatorOnFakeEngine, tmp_path: Path)
 def test_several_answers_of_the_first_student_and_the_last(tmp_path: Path, student: Path) -> None:
     config = tiny_config(tmp_path, student, eval={"k": 4})
     tasks = {"test": split_of(config.task, "test", config.seed)}
-    evaluator = EvaluatorOnFakeEngine(EvaluatorSpec(config, tasks, {"test": "k=4"}, str(student), tmp_path / "evaluations"))
+    evaluator = EvaluatorOnFakeEngine(
+        EvaluatorSpec(config, tasks, {"test": "k=4"}, str(student), tmp_path / "evaluations")
+    )
     versions = [publish(tmp_path, number, right) for number, right in ((1, 2), (2, 6))]
     asyncio.run(evaluator.follow(QueueBoard(Version(0, str(student), step=0, epoch=0), *versions)))
     files = [json.loads(file.read_text()) for file in sorted((tmp_path / "evaluations").glob("*.json"))]
