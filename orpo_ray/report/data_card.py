@@ -37,6 +37,10 @@ def data_card(run: RunTraces, results: Mapping[str, Mapping[str, Any]]) -> dict[
             "teacher": _model(run.config.teacher.model or run.config.teacher.path or run.config.teacher.backend),
             "student": _model(run.config.student.model),
         },
+        "teachers": [
+            {**one, "teacher": model_name(one["teacher"]), "path": None}
+            for one in results.get("TEACH", {}).get("teachers", [])
+        ],
         "traces": {source: card for source in ("teacher", "initial") if (card := _stored(run, source)) is not None},
         "epochs": list(_epochs(run)),
         "read": {"prompts": READ_PROMPTS},

@@ -20,6 +20,9 @@ def data_card_grids(card: Mapping[str, Any]) -> Iterator[tuple[str, str, Grid]]:
     """Title, a sentence, and table of each part."""
     known = [line for line in _task(card) if line[1]]
     yield "Task and models", "Where prompts and traces come from.", Grid(["", ""], known, numbers=False)
+    if card["teachers"]:
+        head = ["teacher", "traces a prompt", "traces", "right", "positives", "share of positives"]
+        yield "Teachers", "Whose right traces became positives.", Grid(head, list(_teachers(card["teachers"])))
     if card["traces"]:
         yield (
             "Stored traces",
@@ -54,6 +57,12 @@ def _task(card: Mapping[str, Any]) -> Iterator[list[str]]:
     for source, stored in card["traces"].items():
         options = ", ".join(f"{option} {value}" for option, value in stored["sampling"].items())
         yield [f"{source} traces", f"fingerprint {stored['key']}" + (f"; {options}" if options else "")]
+
+
+def _teachers(teachers: list[Mapping[str, Any]]) -> Iterator[list[str]]:
+    for one in teachers:
+        counts = [number(one[name]) for name in ("k", "traces", "right", "positives")]
+        yield [one["teacher"], *counts, percent(one["share_of_positives"])]
 
 
 def _stored(cards: list[Mapping[str, Any]]) -> Iterator[list[str]]:

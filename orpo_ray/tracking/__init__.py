@@ -1,1 +1,1 @@
-"""A run's numbers for those who watch it: trackers, and Ray's metrics."""
+"""A run's numbers for those who watch it: trackers."""

@@ -93,6 +93,16 @@ def test_in_words_it_names_no_place_of_this_machine(card: dict[str, Any], tmp_pa
     assert "\n\n\n" not in text
 
 
+def test_several_teachers_have_their_shares(layout: RunLayout) -> None:
+    one = {"k": 4, "weight": 1.0, "traces": 40, "right": 30, "test": None, "path": "runs/traces/teacher-k"}
+    teachers = [
+        one | {"teacher": "models/teachers/a", "positives": 3, "share_of_positives": 0.75},
+        one | {"teacher": "owner/b", "positives": 1, "share_of_positives": 0.25},
+    ]
+    text = data_card_markdown(data_card(RunTraces.open(layout), {"TEACH": {"teachers": teachers}}))
+    assert "| owner/b | 4 | 40 | 30 | 1 | 25.0 % |" in text
+
+
 def test_quantiles_are_numpy_s() -> None:
     lengths, drawn = Lengths(), [int(value) for value in np.random.default_rng(0).integers(1, 400, 501)]
     lengths.add(drawn)

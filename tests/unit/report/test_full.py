@@ -111,6 +111,7 @@ def test_the_exported_data_card_is_taken_as_it_is(layout: RunLayout) -> None:
     assert "| licence of the data set | Apache-2.0 |" in first
     card = {
         "name": "toy", "task": {"name": "t", "origin": "o", "files": [], "licence": "CC0", "rows": {}}, "models": {},
+        "teachers": [],
         "traces": {}, "epochs": [], "read": {"prompts": 2000},
     }  # fmt: skip
     (layout.export / "data_card.json").write_text(json.dumps(card))
