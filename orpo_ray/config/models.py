@@ -65,6 +65,11 @@ class TeacherConfig(Section):
     serve: ServeConfig = option(ServeConfig(), "serve: replicas and address.")
     trust_remote_code: bool = option(False, "Run code that the model directory brings along.")
 
+    @property
+    def clients(self) -> int:
+        """Processes that ask the teacher: one keeps 256 requests in flight without becoming the bottleneck."""
+        return 1 if self.backend == "recorded" else -(-self.concurrency // 256)
+
 
 class StudentConfig(Section):
     """The student that is trained."""

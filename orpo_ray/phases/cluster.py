@@ -5,8 +5,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 from orpo_ray.config import RunConfig
@@ -151,9 +153,19 @@ def _environment(config: RunConfig) -> dict[str, str]:
     variables = {"OMP_NUM_THREADS": str(config.resources.threads), "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
     if not config.resources.trainer_gpus:
         variables["DS_ACCELERATOR"] = "cpu"
+    if embedded():
+        # DeepSpeed compiles with ninja, which lies beside the interpreter and is looked for on the PATH, whether or not
+        # the environment is activated. Nodes of another cluster have a PATH of their own.
+        variables["PATH"] = _path_with(Path(sys.executable).parent)
     job = json.loads(os.environ.get(_JOB, "{}"))
     taken = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in variables.items() if name not in taken}
+
+
+def _path_with(directory: Path) -> str:
+    """The PATH with `directory` in front of it, unless it is on it."""
+    path = os.environ.get("PATH", os.defpath)
+    return path if str(directory) in path.split(os.pathsep) else f"{directory}{os.pathsep}{path}"
 
 
 def _no_progress_bars() -> None:

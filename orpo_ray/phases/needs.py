@@ -69,7 +69,8 @@ def groups_by_phase(config: RunConfig, parameters: int = 0) -> dict[str, list[Gr
     cpus, gpus = resources.trainer_cpus, resources.trainer_gpus
     workers = Group("train worker", config.train.workers, cpus, gpus, worker_bytes, "trainer")
     data = Group("data task", 1, 1.0)
-    asking = [Group("client and judge of the teacher", 1, 0.6), data]
+    clients = max(teacher.clients for teacher in config.teachers)
+    asking = [Group("teacher client and judge", clients, 0.6), data]
     served = [teacher.serve.min_replicas for teacher in config.teachers if teacher.backend == "serve"]
     if served:  # several teachers serve one after the other
         replicas = engine("teacher replica", "teacher", max(served))

@@ -1,7 +1,7 @@
 """A user's own task class, brought into the package's terms."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orpo_ray.errors import DataError, OrpoRayError, VerifierError
@@ -17,11 +17,17 @@ class ForeignTask(Task):
     Whatever it raises in judging becomes a VerifierError that names the row. Where its class takes no `sizes` of its own,
     its rows are cut by `split_rows`, without the questions of `others`; where it does, those are left out afterwards, so
     that there may be fewer rows than were asked for.
+
+    It travels to Ray actors without the object, which is made again there when it is needed: the rows that it may hold
+    are many, and actors get theirs as blocks.
+
+    Args:
+        make: makes the object; it travels by pickle.
     """
 
     def __init__(
         self,
-        task: Any,
+        make: Callable[[], Any],
         *,
         name: str,
         split: str,
@@ -29,14 +35,31 @@ class ForeignTask(Task):
         seed: int,
         others: OtherSplits = NO_OTHERS,
     ) -> None:
+        task = make()
         missing = [method for method in _REQUIRED if not callable(getattr(task, method, None))]
         if missing:
             raise DataError(f"task {name!r}: its class lacks {', '.join(f'{method}()' for method in missing)}")
         self.name, self.split = name, split
-        self._task, self._sizes, self._seed, self._others = task, sizes, seed, others
+        self._make, self._made = make, task
+        self._sizes, self._seed, self._others = sizes, seed, others
+        self._rows: list[Row] | None = None
         self._extract_takes_row = "row" in inspect.signature(task.extract).parameters
 
+    @property
+    def _task(self) -> Any:
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None, "_rows": None}
+
     def rows(self) -> list[Row]:
+        if self._rows is None:
+            self._rows, self.left_out = self._cut()
+        return self._rows
+
+    def _cut(self) -> tuple[list[Row], int]:
         rows = list(self._task.rows())
         for index, row in enumerate(rows):
             if not isinstance(row, Row):
@@ -45,8 +68,7 @@ class ForeignTask(Task):
             raise DataError(f"task {self.name!r}: rows() gave two rows of the same id; ids must be unique")
         if not rows:
             raise DataError(f"task {self.name!r}: rows() gave no row")
-        part, self.left_out = part_of(rows, self.split, self._sizes, self._seed, self._others)
-        return part
+        return part_of(rows, self.split, self._sizes, self._seed, self._others)
 
     def prompt(self, row: Row) -> str:
         return str(self._task.prompt(row))

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -55,11 +56,11 @@ def load_task(
     if name in TASKS:
         wanted["others"] = others
     taken = _keywords(task_class)
-    task = task_class(**{key: value for key, value in wanted.items() if key in taken or "**" in taken})
+    make = partial(task_class, **{key: value for key, value in wanted.items() if key in taken or "**" in taken})
     if name in TASKS:
-        return task  # type: ignore[no-any-return]
+        return make()  # type: ignore[no-any-return]
     cut = sizes if sizes is not None and not {"sizes", "**"} & taken else None
-    return ForeignTask(task, name=name, split=split, sizes=cut, seed=seed, others=others)
+    return ForeignTask(make, name=name, split=split, sizes=cut, seed=seed, others=others)
 
 
 def _import(name: str, target: str) -> Any:

@@ -94,6 +94,8 @@ def _deployment_options(config: RunConfig) -> dict[str, Any]:
         # (ray #59064).
         "ray_actor_options": {"num_cpus": 0},
         "max_ongoing_requests": max(2 * serve.target_ongoing_requests, config.teacher.concurrency),
+        # A replica that shares its cores with others may be slow to answer, and is not dead for that.
+        "health_check_timeout_s": 60,
         "graceful_shutdown_timeout_s": 5,
         "graceful_shutdown_wait_loop_s": 0.2,
     }

@@ -12,21 +12,17 @@ The driver sees counts only, so its memory does not grow with the data.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orpo_ray.config.models import TeacherConfig
 from orpo_ray.teacher.access import TeacherAccess
 from orpo_ray.teacher.caller import BLOCK_PROMPTS, BLOCKS, TeacherCaller
 from orpo_ray.teacher.judging import Judging, TeacherJudge
-
-# One client process keeps this many requests in flight without becoming the bottleneck.
-_REQUESTS_A_CLIENT = 256
+from orpo_ray.teacher.serving import NODE_LABEL
 
 
 def judged_blocks(
@@ -39,21 +35,21 @@ def judged_blocks(
     """
     # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
     DataContext.get_current().raise_original_map_exception = True
-    clients = 1 if teacher.backend == "recorded" else -(-teacher.concurrency // _REQUESTS_A_CLIENT)
+    clients = teacher.clients
     # Enough blocks that the bound on requests, not a block's last trace, is what a client waits for.
     in_flight = 2 + teacher.concurrency // clients // BLOCK_PROMPTS
-    placed: dict[str, Any] = {}
-    if access.node is not None:
-        placed["scheduling_strategy"] = NodeAffinitySchedulingStrategy(access.node, soft=False)
+    # The head alone reaches a teacher on its loopback address, and many a head offers no CPU: a client there, which only
+    # waits for HTTP, asks for none. Elsewhere it asks for a little, so that Ray does not put it on such a head.
     asked = _lines(blocks).map_batches(
         TeacherCaller,
         fn_constructor_args=([judging.asking for judging in judgings], access, clients),
         batch_size=1,
         batch_format="pyarrow",
-        compute=ActorPoolStrategy(size=clients, max_tasks_in_flight_per_actor=in_flight),
-        max_concurrency=in_flight,
-        num_cpus=0.1,
-        **placed,
+        compute=ActorPoolStrategy(
+            size=clients, max_tasks_in_flight_per_actor=in_flight, max_concurrent_calls_per_actor=in_flight
+        ),
+        num_cpus=0.1 if access.node is None else 0,
+        label_selector={NODE_LABEL: access.node} if access.node is not None else None,
     )
     return asked.map_batches(
         TeacherJudge,

@@ -1,19 +1,24 @@
 """Serves the teacher on Ray Serve for as long as it is needed, and takes it down."""
 
+import ipaddress
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orpo_ray.config import RunConfig
 from orpo_ray.errors import InputError, TeacherError, WaitTimeout
 from orpo_ray.teacher.app import served_name, teacher_app
 
+if TYPE_CHECKING:
+    from ray.serve.schema import ServeStatus
+
 APP = "orpo-ray-teacher"
 _POLL_S = 0.5
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# Ray's own label of every node.
+NODE_LABEL = "ray.io/node-id"
 
 
 @dataclass(frozen=True)
@@ -51,15 +56,21 @@ def start_teacher(config: RunConfig) -> TeacherEndpoint:
     from ray import serve
 
     assert config.teacher.model is not None, "checked when the configuration is read"
+    limit_s = config.limits.start_s
+    end = time.monotonic() + limit_s
     host, port = _start_serve(config.teacher.serve.host, config.teacher.serve.port)
     others = set(serve.status().applications) - {APP}
     route = f"/{APP}" if others else ""
     target = serve.RunTarget(teacher_app(config), name=APP, route_prefix=route or "/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
-    _wait_until_running(config.limits.start_s)
-    # A head that offers no CPU could never take the clients that a loopback address binds to it.
-    node = _head()["NodeID"] if host in _LOOPBACK else None
-    return TeacherEndpoint(f"http://{host}:{port}{route}/v1", served_name(config.teacher.model), node)
+    head = _head()["NodeID"]
+    _wait_until_running(head, end, limit_s)
+    address = f"[{host}]" if ":" in host else host
+    return TeacherEndpoint(
+        f"http://{address}:{port}{route}/v1",
+        served_name(config.teacher.model),
+        head if is_loopback(host) else None,
+    )
 
 
 def stop_teacher() -> None:
@@ -73,6 +84,14 @@ def stop_teacher() -> None:
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a listener on `host` is reached from its own machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def usage(endpoint: TeacherEndpoint) -> str:
     """What a person needs to talk to a served teacher."""
     body = f'{{"model": "{endpoint.model}", "messages": [{{"role": "user", "content": "What is 2 + 3?"}}]}}'
@@ -84,20 +103,28 @@ def usage(endpoint: TeacherEndpoint) -> str:
 
 
 def _start_serve(host: str, port: int) -> tuple[str, int]:
-    """Start Serve where it is not running; returns the address that clients on the head node use."""
+    """Start Serve where it is not running; returns the address at which its proxy on the head node answers."""
     from ray import serve
+    from ray.exceptions import RayError
 
     running = _running_http_options()
     if running is not None:
         host, port = running
     else:
-        port = port or _free_port()
-        _check_port(host, port)
-        serve.start(
-            proxy_location="HeadOnly",
-            http_options={"host": host, "port": port},
-            logging_config={"log_level": "ERROR", "enable_access_log": False},
-        )
+        port = _head_port(host, port)
+        # Serve kills a proxy that is not up within 5 s, and starts it again, which a busy machine never catches up with.
+        patient = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60"}
+        try:
+            serve.start(
+                proxy_location="HeadOnly",
+                http_options={"host": host, "port": port},
+                logging_config={"log_level": "ERROR", "enable_access_log": False},
+                controller_options={"runtime_env": {"env_vars": patient}},
+            )
+        except (RayError, TimeoutError) as error:
+            # Where it gave up waiting for the proxy, that still comes, and _wait_until_running looks at it.
+            if _running_http_options() is None:
+                raise TeacherError(f"teacher: Ray Serve did not start: {error}") from error
     return (_head()["NodeManagerAddress"] if host in ("0.0.0.0", "::") else host), port
 
 
@@ -109,36 +136,45 @@ def _running_http_options() -> tuple[str, int] | None:
     return None if client is None else (client.http_config.host or "127.0.0.1", client.http_config.port)
 
 
-def _wait_until_running(limit_s: float) -> None:
+def _wait_until_running(head: str, end: float, limit_s: float) -> None:
+    """Until replicas and the head node's proxy are up, or the monotonic clock reads `end`."""
     from ray import serve
 
-    end = time.monotonic() + limit_s
-    application: Any = None
-    while time.monotonic() < end:
-        application = serve.status().applications.get(APP)
-        if application is not None:
-            if application.status == "RUNNING":
-                return
-            if application.status == "DEPLOY_FAILED":
-                raise TeacherError(f"teacher: Ray Serve could not start it: {_messages(application)}")
+    while True:
+        status = serve.status()
+        application = status.applications.get(APP)
+        if application is not None and application.status == "DEPLOY_FAILED":
+            raise TeacherError(f"teacher: Ray Serve could not start it: {_state(status, head)}")
+        if application is not None and application.status == "RUNNING" and status.proxies.get(head) == "HEALTHY":
+            return
+        if time.monotonic() >= end:
+            raise WaitTimeout(
+                f"limits.start_s: the teacher was not up within {limit_s:g} s; waited for {_state(status, head)}"
+            )
         time.sleep(_POLL_S)
-    raise WaitTimeout(
-        f"limits.start_s: the teacher was not up within {limit_s:g} s; waited for "
-        f"{_messages(application) if application else 'Ray Serve to take the application'}"
-    )
 
 
-def _messages(application: Any) -> str:
-    """Each deployment's replicas by state, and what Serve says about it."""
-    parts = []
+def _state(status: "ServeStatus", head: str) -> str:
+    """The head node's proxy and the replicas by state, and what Serve says about them."""
+    parts = [f"HTTP proxy {status.proxies[head].value}" if head in status.proxies else "HTTP proxy none"]
+    application = status.applications.get(APP)
+    if application is None:
+        return "; ".join([*parts, "no application yet"])
+    parts.append(f"application {getattr(application.status, 'value', application.status)}")
     for name, deployment in application.deployments.items():
-        states = ", ".join(f"{count} {state}" for state, count in deployment.replica_states.items()) or "none"
-        parts.append(f"{name} (replicas: {states}) {deployment.message}".strip())
-    return "; ".join(parts) or application.message
+        states = [f"{count} {getattr(state, 'value', state)}" for state, count in deployment.replica_states.items()]
+        parts.append(f"{name}, replicas: {', '.join(states) or 'none'}. {deployment.message}".strip())
+    return "; ".join([*parts, application.message] if application.message else parts)
 
 
-def _check_port(host: str, port: int) -> None:
-    with socket.socket() as probe:
+def _usable_port(host: str, port: int) -> int:
+    """`port`, or a free one for 0.
+
+    Raises:
+        InputError: it is taken, or `host` is no address of this machine.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -146,12 +182,21 @@ def _check_port(host: str, port: int) -> None:
             raise InputError(
                 f"teacher.serve.port: {host}:{port} cannot be used ({error.strerror}); take another, or 0 for a free one"
             ) from None
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def _head_port(host: str, port: int) -> int:
+    """As `_usable_port`, asked on the head node, where Serve's proxy listens: the driver of a job may be on another."""
+    import ray
+
+    head = _head()["NodeID"]
+    if ray.get_runtime_context().get_node_id() == head:
+        return _usable_port(host, port)
+    there: Any = ray.remote(num_cpus=0)(_usable_port)
+    try:
+        return int(ray.get(there.options(label_selector={NODE_LABEL: head}).remote(host, port)))
+    except InputError as error:  # with Ray's own traceback round it
+        raise getattr(error, "cause", error) from None
 
 
 def _head() -> dict[str, Any]:

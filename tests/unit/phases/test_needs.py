@@ -62,6 +62,12 @@ def test_recorded_traces_need_no_replica() -> None:
     assert required_resources(config(teacher={"backend": "recorded", "path": "x.jsonl"}))["TEACH"]["CPU"] == 1.6
 
 
+def test_a_second_client_from_257_requests_in_flight_on() -> None:
+    for requests, clients in ((256, 1), (257, 2)):
+        teacher = {"backend": "openai", "model": "m", "base_url": "http://host/v1", "concurrency": requests}
+        assert required_resources(config(teacher=teacher))["TEACH"]["CPU"] == round(1 + 0.6 * clients, 3)
+
+
 def test_the_embedded_cluster_has_room_for_the_greediest_phase_and_one_more() -> None:
     assert logical_cpus(config(), physical=2) == 6
     assert logical_cpus(config(), physical=64) == 64

@@ -129,4 +129,8 @@ def test_a_users_own_task_is_kept_apart_too(tmp_path: Path) -> None:
     task = split_of(config, "train", 0)
     assert len(task.rows()) == 12
     assert task.left_out == 10
+    sent = pickle.dumps(task)
+    assert len(sent) < 1500, "the object that holds the rows stays behind"
+    assert pickle.loads(sent).rows() == task.rows()
+    assert pickle.loads(sent).verify(task.rows()[0], task.gold(task.rows()[0]))
     assert not keys(task.rows()) & {question.casefold() for question in asked(10)}

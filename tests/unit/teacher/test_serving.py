@@ -1,0 +1,52 @@
+"""Addresses that a served teacher listens on, and what is said of one that is not up; no cluster."""
+
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orpo_ray.errors import InputError
+from orpo_ray.teacher.serving import APP, _state, _usable_port, is_loopback
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_what_only_its_own_machine_reaches(host: str) -> None:
+    assert is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "head.cluster"])
+def test_what_others_reach(host: str) -> None:
+    assert not is_loopback(host)
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"teacher.serve.port: 127.0.0.1:{port} cannot be used \(Address already"):
+            _usable_port("127.0.0.1", port)
+    assert _usable_port("127.0.0.1", port) == port
+    assert _usable_port("127.0.0.1", 0) > 1023
+
+
+def serve_status(**applications: Any) -> Any:
+    """As `serve.status` gives it: the head's proxy, and another node's that is of no concern."""
+    starting, gone = SimpleNamespace(value="STARTING"), SimpleNamespace(value="UNHEALTHY")
+    return SimpleNamespace(proxies={"head": starting, "other": gone}, applications=applications)
+
+
+def test_it_says_what_is_missing() -> None:
+    assert _state(serve_status(), "head") == "HTTP proxy STARTING; no application yet"
+    assert _state(serve_status(), "lost").startswith("HTTP proxy none")
+    replica = SimpleNamespace(replica_states={"STARTING": 1, "RUNNING": 2}, message="waiting for 1 CPU")
+    application = SimpleNamespace(
+        status="DEPLOYING",
+        message="",
+        deployments={"teacher": replica, "ingress": SimpleNamespace(replica_states={}, message="")},
+    )
+    assert _state(serve_status(**{APP: application}), "head") == (
+        "HTTP proxy STARTING; application DEPLOYING; teacher, replicas: 1 STARTING, 2 RUNNING. waiting for 1 CPU; "
+        "ingress, replicas: none."
+    )
