@@ -28,7 +28,7 @@ from tests.integration.test_faults import (
 from tests.tiny.fake_engine import FakeEngineSampler, FakeEngineSpec
 from tests.tiny.models import make_model
 
-pytestmark = [pytest.mark.usefixtures("fake_samplers"), pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("fake_samplers"), pytest.mark.timeout(900)]
 
 
 @pytest.fixture
@@ -62,7 +62,6 @@ def losses(context: RunContext) -> list[float | None]:
     return [line.get("loss") for line in lines]
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_with_other_workers(tmp_path: Path, student: Path) -> None:
     """Two workers, of which one is killed, then one alone: the losses of an undisturbed run."""
     train = {"checkpoint_every": 1, "zero_stage": 3}
