@@ -29,11 +29,14 @@ tools: .tools/.made ## Helm's library, Kubernetes' schemas and hadolint, for tes
 demo: setup ## Distil a small teacher into a smaller student, here, in minutes
 	@$(IN_VENV) orpo-ray demo
 
+# The unit tests first, and in a process that never had Ray in it.
 test: lint ## Lint, types and every test but the slow ones
-	$(IN_VENV) python -m pytest -m "not slow"
+	$(IN_VENV) python -m pytest tests/unit -n auto --maxprocesses 8
+	$(IN_VENV) python -m pytest tests/integration tests/e2e -m "not slow"
 
 test-all: lint ## All tests, the slow ones too
-	$(IN_VENV) python -m pytest
+	$(IN_VENV) python -m pytest tests/unit -n auto --maxprocesses 8
+	$(IN_VENV) python -m pytest tests/integration tests/e2e
 
 lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
@@ -46,7 +49,7 @@ format: setup ## Put the code into ruff's format
 	$(BIN)/ruff format .
 
 unit: setup ## The tests without Ray, in about a minute
-	$(IN_VENV) python -m pytest tests/unit
+	$(IN_VENV) python -m pytest tests/unit -n auto --maxprocesses 8
 
 lock: setup ## Resolve pyproject.toml anew and write requirements/*.lock
 	$(BIN)/python scripts/write_lock.py cpu

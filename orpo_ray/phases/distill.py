@@ -2,7 +2,11 @@
 
 import logging
 import os
+import signal
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +132,19 @@ class Distill(Phase):
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
             ),
         )
-        trainer.fit()
+        with sigint_given_back():
+            trainer.fit()
+
+
+@contextmanager
+def sigint_given_back() -> Iterator[None]:
+    """Train answers SIGINT by aborting its worker group, and goes on doing so when there is none any more."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
 
 
 def initial_diversity(context: RunContext) -> Diversity:
