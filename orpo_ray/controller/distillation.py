@@ -78,18 +78,27 @@ def refuse_other_inputs(record: RunRecord, layout: RunLayout, config: RunConfig,
 
 def start_anew(record: RunRecord, layout: RunLayout) -> None:
     """Remove all that belongs to the distillation, and what follows from it. Traces and pairs stay."""
+    drop_leftovers(record, layout)
+    for directory in (layout.evaluations, layout.tensorboard):
+        shutil.rmtree(directory, ignore_errors=True)
+    layout.tracked.unlink(missing_ok=True)
+
+
+def drop_leftovers(record: RunRecord, layout: RunLayout) -> None:
+    """Remove what a distillation left that got to no checkpoint.
+
+    The initial student's evaluation stays, which SEED may have just made, and the trackers that have been told of it.
+    """
     for directory in (
         layout.checkpoints,
         layout.weights,
         layout.journal,
         layout.ledger,
-        layout.evaluations,
         layout.export,
-        layout.tensorboard,
         layout.run / "train",
     ):
         shutil.rmtree(directory, ignore_errors=True)
-    for file in (layout.metrics, layout.tracked, layout.run / "attempts.json"):
+    for file in (layout.metrics, layout.run / "attempts.json"):
         file.unlink(missing_ok=True)
     record.beginning = None
     for phase in _FOLLOWING:

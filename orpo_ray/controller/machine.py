@@ -136,7 +136,7 @@ class Controller:
     def _begin_distillation(self, record: RunRecord, key: str) -> None:
         """Remember what it begins with; leftovers of one that got to no checkpoint must not enter it."""
         if record.beginning is None or record.beginning.fingerprint != key:
-            distillation.start_anew(record, self._layout)
+            distillation.drop_leftovers(record, self._layout)
             record.beginning = Beginning(key, what_matters(self._config), held_out(self._config), dict(self._upstream))
 
     def _work(self, phase: Phase, key: str, record: RunRecord, context: RunContext) -> None:

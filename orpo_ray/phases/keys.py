@@ -8,6 +8,7 @@ from typing import Any
 from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.config.models import TeacherConfig
+from orpo_ray.phases.student import student_directory
 from orpo_ray.tasks import Task
 from orpo_ray.teacher.recorded import DATASET
 from orpo_ray.traces.model_fingerprint import model_fingerprint
@@ -48,9 +49,10 @@ def _judge(config: RunConfig) -> dict[str, Any]:
 
 
 def evaluation_key(config: RunConfig, task: Task) -> str:
-    """Fingerprint of how a student is evaluated on the rows of `task`: evaluations under another are not compared."""
+    """Fingerprint of whose students are evaluated on the rows of `task`, and how; another's are not compared with them."""
     asked = config.eval.model_dump(mode="json", exclude={"samples_kept"}) | {"max_tokens": config.eval_max_tokens}
-    return fingerprint(config.task.name, rows_fingerprint(task), asked, _judge(config), config.seed)
+    student = model_fingerprint(student_directory(config))
+    return fingerprint(config.task.name, rows_fingerprint(task), asked, _judge(config), config.seed, student)
 
 
 def teach_key(config: RunConfig, task: Task) -> str:

@@ -141,17 +141,33 @@ class TestChangedConfiguration:
         toy.run(config())
         assert journal.exists()
 
+    def test_what_the_initial_student_was_found_to_know_stays_where_the_distillation_begins(self, toy: Toy) -> None:
+        """SEED begins its evaluation, and trackers are told of it before DISTILL begins."""
+        layout = toy.layout(config())
+        files = [layout.evaluations / "epoch-000-test.json", layout.tensorboard / "events", layout.tracked]
+
+        def evaluated(context: RunContext) -> None:
+            for file in files:
+                file.parent.mkdir(exist_ok=True)
+                file.touch()
+            layout.metrics.touch()
+
+        toy.phases["SEED"].does = evaluated
+        toy.run(config())
+        assert all(file.exists() for file in files)
+        assert not layout.metrics.exists(), "of a distillation that got to no checkpoint"
+
     def test_fresh_starts_the_distillation_anew_and_finds_the_traces(self, toy: Toy) -> None:
         toy.phases["DISTILL"].does = toy.commit_checkpoint
         toy.run(config())
         toy.phases["DISTILL"].does = lambda context: None
         layout = toy.layout(config())
-        for directory in (layout.weights, layout.ledger, layout.evaluations, layout.pairs):
+        gone = [layout.checkpoints, layout.weights, layout.ledger, layout.evaluations, layout.tensorboard, layout.metrics]
+        for directory in (*gone[1:-1], layout.pairs):
             directory.mkdir()
         layout.metrics.touch()
         assert toy.run(config(policy={"phi": 0.7}), fresh=True) == ["DISTILL", "EVALUATE", "EXPORT"]
-        left = [path for path in (layout.checkpoints, layout.weights, layout.ledger, layout.metrics) if path.exists()]
-        assert left == []
+        assert [path for path in gone if path.exists()] == []
         assert layout.pairs.exists()
         with pytest.raises(ChangedRunError, match=r"was 0\.7, is 0\.5"):
             toy.run(config())
