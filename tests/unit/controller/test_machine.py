@@ -162,7 +162,14 @@ class TestChangedConfiguration:
         toy.run(config())
         toy.phases["DISTILL"].does = lambda context: None
         layout = toy.layout(config())
-        gone = [layout.checkpoints, layout.weights, layout.ledger, layout.evaluations, layout.tensorboard, layout.metrics]
+        gone = [
+            layout.checkpoints,
+            layout.weights,
+            layout.ledger,
+            layout.evaluations,
+            layout.tensorboard,
+            layout.metrics,
+        ]
         for directory in (*gone[1:-1], layout.pairs):
             directory.mkdir()
         layout.metrics.touch()
