@@ -103,7 +103,13 @@ def schema() -> None:
 
 
 @app.command()
-def teacher(file: File, set_: Set = None) -> None:
+def teacher(
+    file: File,
+    set_: Set = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Ask for no key, even where others than this machine reach it.")
+    ] = False,
+) -> None:
     """Serve the teacher until Ctrl-C.
 
     Its API is OpenAI's, so the teacher backend `openai` works against it.
@@ -111,7 +117,8 @@ def teacher(file: File, set_: Set = None) -> None:
     from orpo_ray.cli.execute import serve_until_stopped
     from orpo_ray.config import load_config
 
-    serve_until_stopped(load_config(file, set_ or ()))
+    unasked = ["teacher.serve.insecure=true"] if insecure else []
+    serve_until_stopped(load_config(file, [*(set_ or ()), *unasked]))
 
 
 @app.command("eval")

@@ -60,13 +60,22 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
 def serve_until_stopped(config: RunConfig) -> None:
     """Serve the teacher until Ctrl-C, and say how to reach it."""
     from orpo_ray.phases.cluster import connect
+    from orpo_ray.teacher.key import served_key
     from orpo_ray.teacher.serving import serve_teacher, usage
 
     console = console_on(sys.stdout)
+    served_key(config, own_clients=False)  # refused before Ray is started
     with StopSignals(), library_output(Path(os.devnull)), _leaving_ray():
         connect(config)
-        with serve_teacher(config) as endpoint:
-            console.print(usage(endpoint), markup=False, highlight=False, soft_wrap=True)
+        with serve_teacher(config, own_clients=False) as endpoint:
+            if endpoint.key is None and endpoint.node is None:
+                console.print(
+                    f"WARNING: {endpoint.base_url} asks for no key: whoever reaches it uses this teacher",
+                    style="bold red",
+                )
+            console.print(
+                usage(endpoint, config.teacher.serve.api_key_env), markup=False, highlight=False, soft_wrap=True
+            )
             try:
                 while True:
                     time.sleep(3600)

@@ -1,10 +1,10 @@
 """Where the cluster is, and what is sent to be let in."""
 
-import ipaddress
 import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from orpo_ray.config.secrecy import is_loopback_host
 from orpo_ray.errors import InputError
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
@@ -39,16 +39,6 @@ def dashboard_address(address: str | None) -> str:
 def is_loopback(url: str) -> bool:
     """Whether an address is this machine's own; a forwarded port is, too."""
     return is_loopback_host(urlsplit(url).hostname or "")
-
-
-def is_loopback_host(host: str) -> bool:
-    """Whether only processes of this machine reach a listener at `host`."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def find_token(token: str | None, url: str) -> str | None:

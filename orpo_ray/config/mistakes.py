@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from orpo_ray.config.run import RunConfig
+from orpo_ray.config.secrecy import SECRET_VALUE
 
 _LONGEST_VALUE = 60
 
@@ -56,6 +57,8 @@ def _sentence(detail: ErrorDetails, root: type[BaseModel]) -> str:
         return f"{field}: an entry lacks `{detail['loc'][-1]}`"
     if kind == "missing" and len(path) == len(detail["loc"]):  # else an item of a list is
         return f"{field}: missing, and it has no default"
+    if kind == SECRET_VALUE:
+        return f"{field}: {detail['msg']}"
     if kind == "value_error":
         message = detail["msg"].removeprefix("Value error, ")
         if isinstance(given, dict):  # of options that contradict each other; the message names them

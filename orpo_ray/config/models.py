@@ -1,8 +1,14 @@
 """The two models: a teacher behind one of three backends, a student with weights, and the vLLM engine of either."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, field_validator
+from pydantic_core import PydanticCustomError
+
+from orpo_ray.config.secrecy import SECRET_VALUE, public_url, variable_name
 from orpo_ray.config.section import Section, option, required
+
+VariableName = Annotated[str | None, AfterValidator(variable_name)]
 
 
 class EngineConfig(Section):
@@ -27,6 +33,16 @@ class EngineConfig(Section):
     )
     extra: dict[str, Any] = option({}, "Further keyword arguments of vLLM's AsyncEngineArgs, passed on as they are.")
 
+    @field_validator("extra")
+    @classmethod
+    def _extra_is_no_secret(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(extra.get("hf_token"), str):
+            raise PydanticCustomError(
+                SECRET_VALUE,
+                "hf_token is a secret, and a configuration no place for one; set HF_TOKEN in the environment",
+            )
+        return extra
+
 
 class ServeConfig(Section):
     """Backend `serve`: the teacher in vLLM under Ray Serve."""
@@ -37,7 +53,17 @@ class ServeConfig(Section):
         64, "Requests in flight on a replica above which another is started.", unit="requests", ge=1
     )
     port: int = option(8000, "Port of the OpenAI API; 0 takes a free one.", unit="port", ge=0, le=65535)
-    host: str = option("127.0.0.1", "Address that the API listens on.")
+    host: str = option(
+        "127.0.0.1",
+        "Address that the API listens on; where others than this machine reach it, it asks for a key.",
+    )
+    api_key_env: VariableName = option(
+        None,
+        "The environment variable that holds the key that the API asks for; a run that needs one makes one up where not set.",
+    )
+    insecure: bool = option(
+        False, "Let `orpo-ray teacher` and RayService serve others than this machine without asking for a key."
+    )
 
 
 class TeacherConfig(Section):
@@ -50,8 +76,10 @@ class TeacherConfig(Section):
     model: str | None = option(
         None, "serve: a model directory or hub name. openai: the model's name. recorded: a name for the report."
     )
-    base_url: str | None = option(None, "openai: the API's base URL, as https://host/v1.")
-    api_key_env: str | None = option(None, "openai: the environment variable that holds the API key.")
+    base_url: Annotated[str | None, AfterValidator(public_url)] = option(
+        None, "openai: the API's base URL, as https://host/v1."
+    )
+    api_key_env: VariableName = option(None, "openai: the environment variable that holds the API key.")
     path: str | None = option(
         None, "recorded: a JSONL or Parquet file of traces; `dataset` reads the task rows' own solutions."
     )

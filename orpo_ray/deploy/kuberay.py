@@ -79,6 +79,7 @@ def render(config: RunConfig, options: RenderOptions) -> list[dict[str, Any]]:
     pools = pools_of(config, parameters, options.gpus_a_pod)
     _check(config, pools, parameters)
     if options.kind == "teacher":
+        config = _reached_in_the_cluster(config)
         pool = teacher_pool(config, options.gpus_a_pod)
         pools = [_at_least(pool, config.teacher.serve.min_replicas * pool.most // config.teacher.serve.max_replicas)]
     if not autoscaled:
@@ -88,7 +89,7 @@ def render(config: RunConfig, options: RenderOptions) -> list[dict[str, Any]]:
         name=name,
         image=options.image or f"orpo-ray:{'cuda' if gpus else 'cpu'}",
         storage=mount,
-        key_env=config.teacher.api_key_env if options.kind != "teacher" else None,
+        key_env=config.teacher.serve.api_key_env if options.kind == "teacher" else config.teacher.api_key_env,
         configured=options.kind != "cluster",
         autoscaled=autoscaled,
         served=options.kind == "teacher",
@@ -352,6 +353,13 @@ def _check(config: RunConfig, pools: list[Pool], parameters: int) -> None:
     if plan.problems:
         lines = [f"  - {phase}: {problem}" for phase, found in plan.problems.items() for problem in found]
         raise InputError("what `resources` asks for fits into no pods\n" + "\n".join(lines))
+
+
+def _reached_in_the_cluster(config: RunConfig) -> RunConfig:
+    """A teacher without a key of its own is what the network policy lets others reach."""
+    serve = config.teacher.serve
+    serve = serve.model_copy(update={"insecure": serve.api_key_env is None})
+    return config.model_copy(update={"teacher": config.teacher.model_copy(update={"serve": serve})})
 
 
 def _at_least(pool: Pool, fewest: int) -> Pool:

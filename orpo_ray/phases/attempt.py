@@ -43,7 +43,7 @@ def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board
     metrics lines of later steps, evaluations of them, and journal blocks that a dropped version sampled. What is left
     is the committed lineage.
     """
-    checkpoint, current, passed_over = _where_to_go_on(layout.checkpoints, initial)
+    checkpoint, current, passed_over = _where_to_go_on(layout, initial)
     step = checkpoint.step if checkpoint else 0
     drop_later_checkpoints(layout.checkpoints, step)
     drop_newer(layout.weights, current.number)
@@ -59,14 +59,14 @@ def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board
     return Attempt(start, current, older, passed_over)
 
 
-def _where_to_go_on(checkpoints: Path, initial: Version) -> tuple[Checkpoint | None, Version, list[str]]:
+def _where_to_go_on(layout: RunLayout, initial: Version) -> tuple[Checkpoint | None, Version, list[str]]:
     """The checkpoint, its version, and why newer ones will not do; None and the initial student where none will."""
     passed_over: list[str] = []
-    for checkpoint in whole_checkpoints(checkpoints):
+    for checkpoint in whole_checkpoints(layout.checkpoints):
         if checkpoint.version == 0:
             return checkpoint, initial, passed_over
         try:
-            return checkpoint, _version(Path(checkpoint.version_path)), passed_over
+            return checkpoint, _version(Path(checkpoint.version_path), layout.weights), passed_over
         except IncompleteVersionError as error:
             passed_over.append(f"checkpoint {checkpoint.path.name} is passed over: its version is not whole ({error})")
     return None, initial, passed_over
@@ -90,7 +90,10 @@ def _next_number(layout: RunLayout) -> int:
     return number
 
 
-def _version(directory: Path) -> Version:
+def _version(directory: Path, weights: Path) -> Version:
+    # A checkpoint's manifest names the path; engines load no weights but the run's own.
+    if directory.resolve().parent != weights.resolve():
+        raise IncompleteVersionError(f"{directory} lies outside of {weights}, where this run's versions are")
     facts = check_published(directory)
     return Version(facts["number"], str(directory), facts["step"], facts["epoch"], phi=tuple(facts.get("phi", ())))
 
@@ -99,7 +102,7 @@ def _on_storage(weights: Path) -> list[Version]:
     versions = []
     for directory in sorted(weights.glob("v*")):
         try:
-            versions.append(_version(directory))
+            versions.append(_version(directory, weights))
         except IncompleteVersionError:
             continue
     return versions

@@ -8,7 +8,8 @@ from orpo_ray.config import RunConfig
 from orpo_ray.config.models import TeacherConfig
 from orpo_ray.engine.model_check import check_model
 from orpo_ray.tasks import Task
-from orpo_ray.teacher.api import ApiTeacher, api_key
+from orpo_ray.teacher.api import NO_KEY, ApiTeacher, api_key
+from orpo_ray.teacher.key import served_key
 from orpo_ray.teacher.protocol import Teacher
 from orpo_ray.teacher.recorded import DATASET, DatasetTeacher, check_recorded, check_solutions, load_recorded
 
@@ -52,13 +53,14 @@ def check_teacher(config: RunConfig, task: Task) -> None:
     """See that the teacher can work before anything starts.
 
     Raises:
-        InputError: no model there, or one that vLLM lacks; no API key; recorded traces that are broken or belong to
+        InputError: no model there, or one that vLLM lacks; no key; recorded traces that are broken or belong to
             other prompts; rows without solutions.
     """
     teacher = config.teacher
     if teacher.backend == "serve":
         assert teacher.model is not None, "checked when the configuration is read"
         check_model(teacher.model, "teacher", trust_remote_code=teacher.trust_remote_code)
+        served_key(config, own_clients=True)
     elif teacher.backend == "openai":
         api_key(teacher)
     elif teacher.path == DATASET:
@@ -85,7 +87,7 @@ def open_teacher(config: RunConfig, task: Task) -> Iterator[TeacherAccess]:
         from orpo_ray.teacher.serving import serve_teacher
 
         with serve_teacher(config) as endpoint:
-            yield TeacherAccess(teacher, task, endpoint.base_url, endpoint.model, "none", endpoint.node)
+            yield TeacherAccess(teacher, task, endpoint.base_url, endpoint.model, endpoint.key or NO_KEY, endpoint.node)
     elif teacher.backend == "openai":
         yield TeacherAccess(teacher, task, teacher.base_url or "", teacher.model or "", api_key(teacher))
     else:

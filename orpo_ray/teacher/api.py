@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import openai
 
 
+NO_KEY = "none"
+"""What is sent where no key is asked for: the `openai` client wants one."""
+
+
 def api_key(config: TeacherConfig) -> str:
     """The key from the environment variable that the configuration names; a placeholder where it names none.
 
@@ -21,7 +25,7 @@ def api_key(config: TeacherConfig) -> str:
         InputError: the variable is not set.
     """
     if config.api_key_env is None:
-        return "none"
+        return NO_KEY
     key = os.environ.get(config.api_key_env, "")
     if not key:
         raise InputError(
@@ -45,6 +49,7 @@ class ApiTeacher:
 
         self._url = base_url
         self._model = model
+        self._key = "" if key == NO_KEY else key
         self._client = openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=timeout_s, max_retries=retries)
         self._in_flight = asyncio.Semaphore(concurrency)
         # Some servers refuse n > 1, others ignore it; once one has refused, it is not asked again.
@@ -77,7 +82,8 @@ class ApiTeacher:
             missing = range(len(samples), k)
             more = await asyncio.gather(*(self._ask(messages, options, n=1, seed=seed + index) for index in missing))
         except openai.OpenAIError as error:
-            raise self._explain(error, row) from error
+            # Some servers repeat what was sent; the cause's own text would then be in logs and in the run's events.
+            raise self._explain(error, row) from (None if self._key and self._key in str(error) else error)
         return (samples + [sample for answer in more for sample in answer])[:k]
 
     async def close(self) -> None:
@@ -90,11 +96,14 @@ class ApiTeacher:
         choices = sorted(answer.choices or [], key=lambda choice: choice.index)
         return [Sample(choice.message.content or "", choice.finish_reason == "length") for choice in choices]
 
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if self._key else text
+
     def _explain(self, error: "openai.OpenAIError", row: Row) -> OrpoRayError:
         """The error for the person who runs it: is it the configuration, the prompt, or the teacher?"""
         import openai
 
-        said = _first_line(error)
+        said = self._without_key(_first_line(error))
         match error:
             case openai.AuthenticationError() | openai.PermissionDeniedError():
                 return InputError(

@@ -1,5 +1,6 @@
 """The teacher as a Ray Serve application: vLLM behind the OpenAI API, from the run's configuration."""
 
+import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,12 @@ def served_name(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2]
 
 
-def teacher_app(config: RunConfig) -> "Application":
-    """The application, not yet deployed. Importing `ray.serve.llm` takes some seconds."""
+def teacher_app(config: RunConfig, key: str | None = None) -> "Application":
+    """The application, not yet deployed. Importing `ray.serve.llm` takes some seconds.
+
+    Args:
+        key: what its API asks for; None for nothing.
+    """
     prepare_environment()
     with _root_logger_kept():
         from ray.serve.llm import LLMConfig, build_openai_app
@@ -28,7 +33,13 @@ def teacher_app(config: RunConfig) -> "Application":
     llm = LLMConfig(**llm_options(config))
     # The ingress only passes requests on; left to itself it takes a whole logical CPU, and two replicas a model.
     ingress = {"num_replicas": 1, "autoscaling_config": None, "ray_actor_options": {"num_cpus": 0.1}}
-    return build_openai_app({"llm_configs": [llm], "ingress_deployment_config": ingress})
+    arguments: dict[str, Any] = {"llm_configs": [llm], "ingress_deployment_config": ingress}
+    if key is not None:
+        arguments["ingress_cls_config"] = {
+            "ingress_cls": "orpo_ray.teacher.keyed_ingress:KeyedIngress",
+            "ingress_extra_kwargs": {"key_sha256": hashlib.sha256(key.encode()).hexdigest()},
+        }
+    return build_openai_app(arguments)
 
 
 def llm_options(config: RunConfig) -> dict[str, Any]:

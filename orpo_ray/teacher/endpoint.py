@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from orpo_ray.config import load_config
 from orpo_ray.teacher.app import teacher_app
+from orpo_ray.teacher.key import served_key
 
 if TYPE_CHECKING:
     from ray.serve.deployment import Application
@@ -14,4 +15,5 @@ def app(args: dict[str, str]) -> "Application":
 
     In Serve's own configuration: `import_path: orpo_ray.teacher.endpoint:app` and `args: {config: PATH}`.
     """
-    return teacher_app(load_config(args["config"]))
+    config = load_config(args["config"])
+    return teacher_app(config, served_key(config, own_clients=False))

@@ -1,16 +1,17 @@
 """Serves the teacher on Ray Serve for as long as it is needed, and takes it down."""
 
-import ipaddress
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orpo_ray.config import RunConfig
+from orpo_ray.config.secrecy import is_loopback_host
 from orpo_ray.errors import InputError, TeacherError, WaitTimeout
 from orpo_ray.teacher.app import served_name, teacher_app
+from orpo_ray.teacher.key import served_key
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeStatus
@@ -19,6 +20,7 @@ APP = "orpo-ray-teacher"
 _POLL_S = 0.5
 # Ray's own label of every node.
 NODE_LABEL = "ray.io/node-id"
+_EVERYWHERE = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True)
@@ -29,47 +31,58 @@ class TeacherEndpoint:
         base_url: as the `openai` client takes it, `http://host:port/v1`.
         model: the model's name in requests.
         node: id of the Ray node that alone reaches a loopback `base_url`; None where every node does.
+        key: that the API asks for; None where it asks for none.
     """
 
     base_url: str
     model: str
     node: str | None
+    key: str | None = field(default=None, repr=False)
 
 
 @contextmanager
-def serve_teacher(config: RunConfig) -> Iterator[TeacherEndpoint]:
+def serve_teacher(config: RunConfig, *, own_clients: bool = True) -> Iterator[TeacherEndpoint]:
     """Serve `teacher.model` while the context is open. Ray must be running.
 
+    Args:
+        own_clients: only the caller's own processes are to use it; as for `served_key`.
+
     Raises:
-        InputError: the port is taken.
+        InputError: the port is taken; or as `served_key`.
         TeacherError: the application failed to start; says what Serve says.
         WaitTimeout: it was not up within `limits.start_s`; says what was missing.
     """
     try:
-        yield start_teacher(config)
+        yield start_teacher(config, own_clients=own_clients)
     finally:
         stop_teacher()
 
 
-def start_teacher(config: RunConfig) -> TeacherEndpoint:
+def start_teacher(config: RunConfig, *, own_clients: bool = True) -> TeacherEndpoint:
     """As `serve_teacher`; the caller sees to `stop_teacher`, whatever happens."""
     from ray import serve
 
     assert config.teacher.model is not None, "checked when the configuration is read"
+    served_key(config, own_clients=own_clients)  # refused before anything starts
     limit_s = config.limits.start_s
     end = time.monotonic() + limit_s
+    # A Serve that runs already keeps the address it has.
     host, port = _start_serve(config.teacher.serve.host, config.teacher.serve.port)
+    key = served_key(config, host, own_clients=own_clients)
     others = set(serve.status().applications) - {APP}
     route = f"/{APP}" if others else ""
-    target = serve.RunTarget(teacher_app(config), name=APP, route_prefix=route or "/")
+    target = serve.RunTarget(teacher_app(config, key), name=APP, route_prefix=route or "/")
     serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
-    head = _head()["NodeID"]
-    _wait_until_running(head, end, limit_s)
-    address = f"[{host}]" if ":" in host else host
+    head = _head()
+    _wait_until_running(head["NodeID"], end, limit_s)
+    reached = head["NodeManagerAddress"] if host in _EVERYWHERE else host
+    address = f"[{reached}]" if ":" in reached else reached
     return TeacherEndpoint(
         f"http://{address}:{port}{route}/v1",
         served_name(config.teacher.model),
-        head if is_loopback(host) else None,
+        # A head that offers no CPU could never take the clients that a loopback address binds to it.
+        head["NodeID"] if is_loopback_host(host) else None,
+        key,
     )
 
 
@@ -84,26 +97,24 @@ def stop_teacher() -> None:
         serve.shutdown()  # type: ignore[no-untyped-call]
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a listener on `host` is reached from its own machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+def usage(endpoint: TeacherEndpoint, key_env: str | None) -> str:
+    """What a person needs to talk to a served teacher.
 
-
-def usage(endpoint: TeacherEndpoint) -> str:
-    """What a person needs to talk to a served teacher."""
+    Args:
+        key_env: the environment variable that holds its key, which is not printed.
+    """
     body = f'{{"model": "{endpoint.model}", "messages": [{{"role": "user", "content": "What is 2 + 3?"}}]}}'
+    header = f'-H "Authorization: Bearer ${key_env}" ' if endpoint.key else ""
+    key = f'os.environ["{key_env}"]' if endpoint.key else '"none"'
     return (
         f"teacher {endpoint.model} at {endpoint.base_url}  (Ctrl-C stops it)\n"
-        f"  curl {endpoint.base_url}/chat/completions -H 'Content-Type: application/json' -d '{body}'\n"
-        f'  openai.OpenAI(base_url="{endpoint.base_url}", api_key="none")'
+        f"  curl {endpoint.base_url}/chat/completions {header}-H 'Content-Type: application/json' -d '{body}'\n"
+        f'  openai.OpenAI(base_url="{endpoint.base_url}", api_key={key})'
     )
 
 
 def _start_serve(host: str, port: int) -> tuple[str, int]:
-    """Start Serve where it is not running; returns the address at which its proxy on the head node answers."""
+    """Start Serve where it is not running; returns the host and port that its proxy on the head node listens on."""
     from ray import serve
     from ray.exceptions import RayError
 
@@ -125,7 +136,7 @@ def _start_serve(host: str, port: int) -> tuple[str, int]:
             # Where it gave up waiting for the proxy, that still comes, and _wait_until_running looks at it.
             if _running_http_options() is None:
                 raise TeacherError(f"teacher: Ray Serve did not start: {error}") from error
-    return (_head()["NodeManagerAddress"] if host in ("0.0.0.0", "::") else host), port
+    return host, port
 
 
 def _running_http_options() -> tuple[str, int] | None:

@@ -90,7 +90,7 @@ def load_checkpoint(
         raise IncompleteVersionError(f"{source}: DeepSpeed found nothing to load")
     state = checkpoint / f"rng-rank-{rank}.pt"
     if state.exists():  # a rank that is new goes on with its own
-        torch.set_rng_state(torch.load(state))
+        torch.set_rng_state(torch.load(state, weights_only=True))
     if resharded:
         barrier()
         if rank == 0:

@@ -76,12 +76,20 @@ def test_a_served_teacher_teaches_and_leaves_nothing_running(taught: RunContext)
 
 
 def test_the_openai_client_samples_again_what_was_sampled(taught: RunContext, model: Path, tmp_path: Path) -> None:
-    with serve_teacher(config_for(tmp_path, model)) as endpoint:
-        client = openai.OpenAI(base_url=endpoint.base_url, api_key="none")
+    """On an address that others reach too, and so behind a key."""
+    with serve_teacher(config_for(tmp_path, model, teacher={"serve": {"port": 0, "host": "0.0.0.0"}})) as endpoint:
+        client = openai.OpenAI(base_url=endpoint.base_url, api_key=endpoint.key)
+        _nobody_else_gets_in(endpoint.base_url)
         assert [served.id for served in client.models.list()] == ["tiny-teacher"]
         _the_client_works(client)
         _what_was_sampled_is_sampled_again(client, taught.results["TEACH"])
     assert engines() == []
+
+
+def _nobody_else_gets_in(base_url: str) -> None:
+    for key in ("none", "0" * 43):
+        with pytest.raises(openai.AuthenticationError, match="asks for a key"):
+            openai.OpenAI(base_url=base_url, api_key=key).models.list()
 
 
 def _the_client_works(client: openai.OpenAI) -> None:

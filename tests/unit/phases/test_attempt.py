@@ -6,6 +6,7 @@ The board is the real one, called without Ray.
 import asyncio
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from orpo_ray.sampling.journal import Journal
 from orpo_ray.training.ledger import LedgerWriter, read_ledger
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import WeightBoard
-from orpo_ray.weights.published import publish_directory, remove_versions, version_directory
+from orpo_ray.weights.published import MANIFEST, publish_directory, remove_versions, version_directory
 
 # Two steps an epoch of 8 rows each; a version after each step.
 GEOMETRY = Geometry(global_batch=8, ranks=2, block_rows=4, prompts=16, epochs=3, refresh_steps=1)
@@ -204,6 +205,23 @@ def test_a_checkpoint_whose_version_is_spoilt_is_passed_over_for_the_one_before(
     )
     assert [path.name for path in layout.checkpoints.iterdir()] == ["step-000001"]
     assert [path.name for path in layout.weights.iterdir()] == ["v000001-a001"]
+
+
+def test_no_weights_are_loaded_from_outside_the_run(
+    begin: Any, layout: RunLayout, board: LocalBoard, tmp_path: Path
+) -> None:
+    """A manifest that was tampered with names a directory elsewhere, or one that a link leads to."""
+    died_in_step_4(layout)
+    elsewhere = tmp_path / "elsewhere" / "v000002-a001"
+    shutil.copytree(version_directory(layout.weights, 2, 1), elsewhere)
+    manifest = layout.checkpoints / "step-000002" / MANIFEST
+    manifest.write_text(manifest.read_text().replace(str(version_directory(layout.weights, 2, 1)), str(elsewhere)))
+    shutil.rmtree(version_directory(layout.weights, 1, 1))
+    version_directory(layout.weights, 1, 1).symlink_to(elsewhere)
+    attempt = begin(board)
+    assert attempt.current == INITIAL
+    assert all("lies outside of" in reason for reason in attempt.passed_over)
+    assert len(attempt.passed_over) == 2
 
 
 def test_without_any_whole_version_it_begins_at_the_beginning(begin: Any, layout: RunLayout, board: LocalBoard) -> None:

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
+import traceback
 from collections.abc import Coroutine
 from typing import Any
 
 import pytest
 
 from orpo_ray.config.models import TeacherConfig
-from orpo_ray.errors import InputError, TeacherError
+from orpo_ray.errors import InputError, OrpoRayError, TeacherError
 from orpo_ray.tasks import Row
 from orpo_ray.teacher.api import ApiTeacher, api_key
 from orpo_ray.teacher.protocol import Sample
@@ -103,6 +104,14 @@ def test_a_server_that_keeps_failing_is_an_error_that_names_it() -> None:
         ):
             ask(api, retries=2)
         assert len(api.requests) == 3
+
+
+@pytest.mark.parametrize("status", [401, 400, 503])
+def test_a_server_that_repeats_the_key_does_not_have_it_logged(status: int) -> None:
+    with fake_api(lambda body: Refusal(status, "Incorrect API key provided: secret")) as api:
+        with pytest.raises(OrpoRayError, match=r"Incorrect API key provided: \*\*\*") as error:
+            ask(api)
+        assert "secret" not in "".join(traceback.format_exception(error.value)).replace('key="secret"', "")
 
 
 @pytest.mark.parametrize("status", [401, 403])

@@ -1,0 +1,43 @@
+"""Ray Serve's OpenAI ingress, behind a key."""
+
+import hashlib
+import hmac
+from typing import Any
+
+from ray.serve.llm.ingress import OpenAiIngress
+from starlette.responses import JSONResponse
+
+_BEARER = b"bearer "
+
+
+class KeyedIngress(OpenAiIngress):
+    """Answers 401 to every request without the key; nothing of it reaches the engine.
+
+    Args:
+        key_sha256: hex digest of the key, which is thus itself in no state of Serve's.
+    """
+
+    def __init__(self, *args: Any, key_sha256: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._key_sha256 = key_sha256
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        # Serve's wrapper of the application comes behind this class in the order of inheritance.
+        if scope["type"] == "http" and not admits(scope["headers"], self._key_sha256):
+            refusal = {
+                "message": "this teacher asks for a key",
+                "type": "invalid_request_error",
+                "code": "invalid_api_key",
+            }
+            response = JSONResponse({"error": refusal}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
+            await response(scope, receive, send)
+            return
+        await super().__call__(scope, receive, send)  # type: ignore[misc]
+
+
+def admits(headers: list[tuple[bytes, bytes]], key_sha256: str) -> bool:
+    """Whether a request's headers hold the key."""
+    given = next((value for name, value in headers if name.lower() == b"authorization"), b"")
+    if not given.lower().startswith(_BEARER):
+        return False
+    return hmac.compare_digest(hashlib.sha256(given[len(_BEARER) :].strip()).hexdigest(), key_sha256)

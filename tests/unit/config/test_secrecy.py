@@ -1,0 +1,48 @@
+"""A configuration is dumped, logged and published, so a secret in it is refused, and not repeated."""
+
+from typing import Any
+
+import pytest
+
+from orpo_ray.config import parse_config
+from orpo_ray.errors import ConfigError
+
+PLANTED = "sk-proj-4d1f6f0c9a"
+
+
+def refused(**teacher: Any) -> str:
+    base = {"backend": "openai", "model": "m", "base_url": "https://host/v1"}
+    with pytest.raises(ConfigError) as error:
+        parse_config({"task": {"name": "arithmetic"}, "student": {"model": "s"}, "teacher": base | teacher})
+    assert PLANTED not in str(error.value)
+    assert PLANTED not in repr(error.value.problems)
+    return str(error.value)
+
+
+def test_a_key_where_a_variables_name_belongs() -> None:
+    assert "teacher.api_key_env: names an environment variable" in refused(api_key_env=PLANTED)
+    assert "teacher.serve.api_key_env: names an environment" in refused(serve={"api_key_env": PLANTED})
+
+
+@pytest.mark.parametrize("url", [f"https://me:{PLANTED}@host/v1", f"https://host/v1?api_key={PLANTED}"])
+def test_a_key_in_the_url(url: str) -> None:
+    assert "teacher.base_url: holds a user, a password or a query" in refused(base_url=url)
+
+
+def test_a_token_for_the_engine() -> None:
+    assert "teacher.engine.extra: hf_token is a secret" in refused(engine={"extra": {"hf_token": PLANTED}})
+
+
+def test_an_option_that_is_none() -> None:
+    assert "teacher.api_key: unknown option; did you mean `api_key_env`?" in refused(api_key=PLANTED)
+
+
+def test_what_is_no_secret_is_taken() -> None:
+    config = parse_config(
+        {
+            "task": {"name": "arithmetic"},
+            "student": {"model": "s", "engine": {"extra": {"hf_token": True}}},
+            "teacher": {"backend": "openai", "model": "m", "base_url": "https://h:8443/v1", "api_key_env": "MY_KEY_2"},
+        }
+    )
+    assert config.teacher.api_key_env == "MY_KEY_2"
