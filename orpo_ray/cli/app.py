@@ -294,6 +294,32 @@ def plan(
     show_plan(load_config(file, set_ or ()), cluster, size=student_parameters, as_json=as_json)
 
 
+@app.command()
+def doctor(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", help="Also what this configuration asks for.", show_default=False),
+    ] = None,
+    set_: Set = None,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Also the Ray cluster that runs are submitted to.")
+    ] = False,
+    address: Annotated[
+        str | None, typer.Option(metavar="URL", help="Also the cluster with this dashboard.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say what on this machine is not fit for a run, and what helps.
+
+    Versions, compiler, memory, GPUs, ports, token, storage, teacher. Exit code 1 where something must be mended.
+    """
+    from orpo_ray.cli.doctor import show_examination
+    from orpo_ray.config import load_config
+
+    config = None if file is None else load_config(file, set_ or ())
+    show_examination(config, cluster=cluster or address is not None, address=address, as_json=as_json)
+
+
 Address = Annotated[
     str | None,
     typer.Option(

@@ -2,12 +2,20 @@
 
 import hashlib
 import hmac
+import json
 from typing import Any
 
 from ray.serve.llm.ingress import OpenAiIngress
-from starlette.responses import JSONResponse
 
 _BEARER = b"bearer "
+# As OpenAI's own servers say it.
+_ERROR = {"message": "this teacher asks for a key", "type": "invalid_request_error", "code": "invalid_api_key"}
+_REFUSAL = json.dumps({"error": _ERROR}).encode()
+_REFUSAL_HEADERS = [
+    (b"content-type", b"application/json"),
+    (b"content-length", str(len(_REFUSAL)).encode()),
+    (b"www-authenticate", b"Bearer"),
+]
 
 
 class KeyedIngress(OpenAiIngress):
@@ -24,13 +32,8 @@ class KeyedIngress(OpenAiIngress):
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         # Serve's wrapper of the application comes behind this class in the order of inheritance.
         if scope["type"] == "http" and not admits(scope["headers"], self._key_sha256):
-            refusal = {
-                "message": "this teacher asks for a key",
-                "type": "invalid_request_error",
-                "code": "invalid_api_key",
-            }
-            response = JSONResponse({"error": refusal}, status_code=401, headers={"WWW-Authenticate": "Bearer"})
-            await response(scope, receive, send)
+            await send({"type": "http.response.start", "status": 401, "headers": _REFUSAL_HEADERS})
+            await send({"type": "http.response.body", "body": _REFUSAL})
             return
         await super().__call__(scope, receive, send)  # type: ignore[misc]
 
