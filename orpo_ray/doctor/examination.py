@@ -24,7 +24,7 @@ def examine(config: RunConfig | None = None, *, cluster: bool = False, address: 
     yield from check_machine(config)
     yield check_token()
     yield check_storage(Path(config.storage.path if config else "runs"))
-    if config is not None:
-        yield check_teacher(config)
+    for teacher in config.teachers if config else []:
+        yield check_teacher(teacher)
     if cluster:
         yield from check_cluster(address)

@@ -138,16 +138,15 @@ def check_nccl() -> Finding:
 
 def check_ports(config: RunConfig | None) -> Iterator[Finding]:
     """The one that a served teacher would listen on."""
-    if config is None or config.teacher.backend != "serve":
-        return
-    host, port = config.teacher.serve.host, config.teacher.serve.port
-    if port == 0:
-        yield ok("teacher's port", "any free one")
-    elif is_free(host, port):
-        yield ok("teacher's port", f"{host}:{port} is free")
-    else:
-        cure = "end what listens there, or set teacher.serve.port to another, or to 0 for a free one"
-        yield fault("teacher's port", f"{host}:{port} cannot be listened on", cure)
+    served = [teacher.serve for teacher in config.teachers if teacher.backend == "serve"] if config else []
+    for host, port in dict.fromkeys((serve.host, serve.port) for serve in served):
+        if port == 0:
+            yield ok("teacher's port", "any free one")
+        elif is_free(host, port):
+            yield ok("teacher's port", f"{host}:{port} is free")
+        else:
+            cure = "end what listens there, or set teacher.serve.port to another, or to 0 for a free one"
+            yield fault("teacher's port", f"{host}:{port} cannot be listened on", cure)
 
 
 def is_free(host: str, port: int) -> bool:

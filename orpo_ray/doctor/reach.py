@@ -13,7 +13,7 @@ import httpx
 from orpo_ray.client import Client, ClusterUnreachableError, NotAuthorisedError
 from orpo_ray.client.address import is_loopback
 from orpo_ray.client.openness import answers_without_token
-from orpo_ray.config import RunConfig
+from orpo_ray.config.models import TeacherConfig
 from orpo_ray.doctor.finding import Finding, fault, ok, warning
 from orpo_ray.doctor.packages import installed_version
 from orpo_ray.errors import OrpoRayError
@@ -115,9 +115,8 @@ def check_cluster(address: str | None) -> Iterator[Finding]:
             yield ok("cluster's token", "nobody gets in without it")
 
 
-def check_teacher(config: RunConfig) -> Finding:
+def check_teacher(teacher: TeacherConfig) -> Finding:
     """The API and its model, the model's directory, or the recorded traces."""
-    teacher = config.teacher
     if teacher.backend == "openai":
         return _api(teacher.base_url or "", teacher.model or "", teacher.api_key_env)
     given = teacher.model if teacher.backend == "serve" else teacher.path

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from orpo_ray.config import RunConfig, parse_config
+from orpo_ray.config import parse_config
+from orpo_ray.config.models import TeacherConfig
 from orpo_ray.doctor import Level, reach
 from orpo_ray.doctor.packages import installed_version
 from tests.unit.client.dashboard import TOKEN, fake_dashboard
@@ -111,9 +112,9 @@ def test_no_cluster() -> None:
     assert "no Ray cluster answers" in found.found
 
 
-def asks(url: str, **more: Any) -> RunConfig:
+def asks(url: str, **more: Any) -> TeacherConfig:
     teacher = {"backend": "openai", "model": "big", "base_url": f"{url}/v1"} | more
-    return parse_config({"task": {"name": "arithmetic"}, "student": {"model": "s"}, "teacher": teacher})
+    return parse_config({"task": {"name": "arithmetic"}, "student": {"model": "s"}, "teacher": teacher}).teacher
 
 
 def test_an_api(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_an_api(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_local_teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def served(**teacher: Any) -> Any:
         base = {"task": {"name": "arithmetic"}, "student": {"model": "s"}}
-        return reach.check_teacher(parse_config(base | {"teacher": teacher})).level
+        return reach.check_teacher(parse_config(base | {"teacher": teacher}).teacher).level
 
     assert served(model=str(tmp_path)) is Level.OK
     assert served(model=str(tmp_path / "none")) is Level.FAULT
