@@ -131,6 +131,8 @@ def _own_cluster(config: RunConfig) -> dict[str, Any]:
     store = 400 << 20 if machine_memory() < 64 * GIB else 4 * GIB
     return {
         "address": "local",
+        # Nobody else is to be a part of it, so nothing of it listens to others than this machine.
+        "_node_ip_address": "127.0.0.1",
         "num_cpus": logical_cpus(config, os.cpu_count() or 1),
         "include_dashboard": False,
         "object_store_memory": store,

@@ -15,6 +15,7 @@ import psutil
 from orpo_ray.errors import InputError
 from orpo_ray.phases.cluster import connect, disconnect
 from tests.tiny.runs import tiny_config
+from tests.tiny.listeners import listening
 from pathlib import Path
 
 def on_sigterm(number, frame): ...
@@ -37,6 +38,7 @@ if __name__ == "__main__":
     }
     processes = psutil.Process().children(recursive=True)
     facts["started"] = len(processes)
+    facts["listening"] = listening([psutil.Process(), *processes])
     disconnect()
     disconnect()  # nothing happens
     facts["left"] = [
@@ -72,6 +74,8 @@ def test_a_cluster_of_its_own_comes_and_goes(tmp_path: Path) -> None:
     assert facts["environment"] == {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
     assert facts["sigterm"]
     assert facts["started"] > 3
+    assert [found for found in facts["listening"] if not found[1].startswith("127.0.0.1")] == []
+    assert len(facts["listening"]) >= 3
     assert facts["left"] == []
     assert facts["refused"].startswith(
         "resources that do not fit: asked is 2 GPUs (DISTILL: 2 train workers × 1), there is 0 GPUs"

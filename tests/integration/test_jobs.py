@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -20,6 +21,7 @@ from orpo_ray.client.files import What
 from orpo_ray.client.local import LocalCluster, end_tree, free_ports
 from tests.tiny.api import FakeApi, fake_api
 from tests.tiny.cluster import ROOT
+from tests.tiny.listeners import listening
 from tests.tiny.models import make_model
 from tests.tiny.runs import tiny_config
 from tests.tiny.sums_api import sums_script
@@ -123,6 +125,8 @@ def test_a_run_from_submission_to_result(cluster: TestCluster, client: Client, s
     running = first.status()
     assert (running.state, running.phase, running.name) == (RunState.RUNNING, "DISTILL", "whole")
     assert running.node not in (None, _node_of_head(client))
+    found = listening([psutil.Process(cluster.head.pid), *psutil.Process(cluster.head.pid).children(recursive=True)])
+    print("LISTENING", found)
     assert command(cluster, "orpo-ray", "stop", "whole") == f"{first.id}: stopped\n"
     record = json.loads((metrics.parent / "run.json").read_text())
     assert (record["state"], record["phases"]["DISTILL"]["state"]) == ("interrupted", "interrupted")
