@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from orpo_ray.config import parse_config
+from orpo_ray.config.secrecy import is_loopback_host
 from orpo_ray.errors import ConfigError
 
 PLANTED = "sk-proj-4d1f6f0c9a"
@@ -46,3 +47,13 @@ def test_what_is_no_secret_is_taken() -> None:
         }
     )
     assert config.teacher.api_key_env == "MY_KEY_2"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_what_only_its_own_machine_reaches(host: str) -> None:
+    assert is_loopback_host(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "head.cluster"])
+def test_what_others_reach(host: str) -> None:
+    assert not is_loopback_host(host)
