@@ -6,17 +6,15 @@ from dataclasses import asdict
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from orpo_ray.client.errors import ClusterError
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller.lock import lock_holder
-from orpo_ray.controller.record import PhaseState, read_record
+from orpo_ray.report.browse import phase_results, trace_store
 from orpo_ray.report.show import run_report
-from orpo_ray.traces.store import TraceStore
 
 BEGIN, END = "--- orpo-ray read begins ---", "--- orpo-ray read ends ---"
-_MAKERS = {"teacher": "TEACH", "student": "SEED"}
 
 
 class What(StrEnum):
@@ -34,6 +32,9 @@ def read_lines(storage: Path, name: str, what: What, limit: int | None = None) -
 
     Args:
         limit: at most so many lines, the first ones.
+
+    Raises:
+        InputError: the traces that the run's record names are gone.
     """
     layout = RunLayout(storage, name)
     if not layout.state.is_file():
@@ -42,7 +43,7 @@ def read_lines(storage: Path, name: str, what: What, limit: int | None = None) -
         return iter([run_report(layout, alive=lock_holder(layout.lock) is not None)])
     if what in (What.METRICS, What.EVENTS):
         return islice(_json_lines(layout.metrics if what is What.METRICS else layout.events), limit)
-    return islice(_traces(layout, _MAKERS[what.partition("-")[0]]), limit)
+    return islice(_traces(layout, "teacher" if what is What.TEACHER_TRACES else "initial"), limit)
 
 
 def parse_printed(log: str) -> list[dict[str, Any]]:
@@ -69,12 +70,8 @@ def _json_lines(file: Path) -> Iterator[dict[str, Any]]:
                 yield json.loads(line)
 
 
-def _traces(layout: RunLayout, phase: str) -> Iterator[dict[str, Any]]:
-    record = read_record(layout.state)
-    made = record.phases.get(phase) if record else None
-    if made is None or made.state is not PhaseState.DONE:
-        return
-    # The key of SEED's store is the phase's own.
-    store = TraceStore.find(Path(made.result["path"]), made.result.get("key", made.fingerprint))
+def _traces(layout: RunLayout, source: Literal["teacher", "initial"]) -> Iterator[dict[str, Any]]:
+    record = json.loads(layout.state.read_text(encoding="utf-8"))
+    store = trace_store(layout, phase_results(record), source)
     for _, group in store.prompts() if store else ():
         yield from (asdict(trace) for trace in group)

@@ -95,6 +95,31 @@ class PairRow:
     rejected: str | None
 
 
+def phase_results(record: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Results of the phases that are done, by name, from a run's record as JSON."""
+    return {name: phase["result"] for name, phase in record["phases"].items() if phase["state"] == "done"}
+
+
+def trace_store(
+    layout: RunLayout, results: Mapping[str, Mapping[str, Any]], source: Literal["teacher", "initial"]
+) -> TraceStore | None:
+    """The finished store of a source; None while its phase is not done, and where the run needs no such traces.
+
+    Raises:
+        InputError: it is gone.
+    """
+    path = results.get({"teacher": "TEACH", "initial": "SEED"}[source], {}).get("path")
+    if path is None:
+        return None
+    recorded = Path(path)
+    # The storage may have been moved since, or be mounted elsewhere.
+    directory = layout.storage / "traces" / recorded.name
+    manifest = (directory if directory.is_dir() else recorded) / MANIFEST
+    if not manifest.is_file():
+        raise InputError(f"{recorded}: the {source} traces of this run are gone; run it again to make them anew")
+    return TraceStore(manifest.parent, json.loads(manifest.read_text(encoding="utf-8")))
+
+
 class RunTraces:
     """What lies below one run's directory, opened as it is asked for.
 
@@ -109,8 +134,7 @@ class RunTraces:
     def open(cls, layout: RunLayout) -> "RunTraces":
         """From the run's own record."""
         record = json.loads(layout.state.read_text(encoding="utf-8"))
-        results = {name: phase["result"] for name, phase in record["phases"].items() if phase["state"] == "done"}
-        return cls(layout, parse_config(record["config"], source=str(layout.state)), results)
+        return cls(layout, parse_config(record["config"], source=str(layout.state)), phase_results(record))
 
     def traces(self, sources: Sequence[Source] = SOURCES) -> Iterator[TraceRow]:
         """Traces of the teacher, of the initial student, then those live ones that pairs are made of."""
@@ -128,17 +152,8 @@ class RunTraces:
             yield from self._pairs_of(step, group, trained)
 
     def store(self, source: Literal["teacher", "initial"]) -> TraceStore | None:
-        """The finished store of a source; None while its phase is not done, and where the run needs no such traces."""
-        path = self._results.get({"teacher": "TEACH", "initial": "SEED"}[source], {}).get("path")
-        if path is None:
-            return None
-        recorded = Path(path)
-        # The storage may have been moved since, or be mounted elsewhere.
-        directory = self._layout.storage / "traces" / recorded.name
-        manifest = (directory if directory.is_dir() else recorded) / MANIFEST
-        if not manifest.is_file():
-            raise InputError(f"{recorded}: the {source} traces of this run are gone; run it again to make them anew")
-        return TraceStore(manifest.parent, json.loads(manifest.read_text(encoding="utf-8")))
+        """As `trace_store`."""
+        return trace_store(self._layout, self._results, source)
 
     @cached_property
     def tokenizer(self) -> Any:

@@ -125,8 +125,10 @@ def test_a_run_from_submission_to_result(cluster: TestCluster, client: Client, s
     running = first.status()
     assert (running.state, running.phase, running.name) == (RunState.RUNNING, "DISTILL", "whole")
     assert running.node not in (None, _node_of_head(client))
-    found = listening([psutil.Process(cluster.head.pid), *psutil.Process(cluster.head.pid).children(recursive=True)])
-    print("LISTENING", found)
+    head = psutil.Process(cluster.head.pid)
+    found = listening([head, *head.children(recursive=True)])
+    assert any(address == cluster.head.address.removeprefix("http://") for _, address in found)
+    assert [one for one in found if not one[1].startswith("127.0.0.1:")] == []
     assert command(cluster, "orpo-ray", "stop", "whole") == f"{first.id}: stopped\n"
     record = json.loads((metrics.parent / "run.json").read_text())
     assert (record["state"], record["phases"]["DISTILL"]["state"]) == ("interrupted", "interrupted")
