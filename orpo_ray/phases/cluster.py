@@ -8,6 +8,8 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +87,11 @@ def connect(config: RunConfig) -> None:
         "logging_level": logging.ERROR,
     }
     try:
-        ray.init(**options, **(_own_cluster(config) if own else {"address": address}))
+        if own:
+            with _on_loopback():
+                ray.init(**options, **_own_cluster(config))
+        else:
+            ray.init(**options, address=address)
     except ConnectionError as error:
         raise InputError(f"RAY_ADDRESS: no Ray cluster answers at {address}: {str(error).splitlines()[0]}") from None
     if threading.current_thread() is threading.main_thread():
@@ -131,12 +137,32 @@ def _own_cluster(config: RunConfig) -> dict[str, Any]:
     store = 400 << 20 if machine_memory() < 64 * GIB else 4 * GIB
     return {
         "address": "local",
-        # Nobody else is to be a part of it, so nothing of it listens to others than this machine.
-        "_node_ip_address": "127.0.0.1",
         "num_cpus": logical_cpus(config, os.cpu_count() or 1),
         "include_dashboard": False,
         "object_store_memory": store,
     }
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A cluster that is started herein listens to this machine only, since nobody else is to be a part of it.
+
+    Ray turns a loopback address that it is given into another, but on Macs, whose firewalls ask people about each
+    listener; this is its own switch for that.
+    """
+    from ray._private import ray_constants
+
+    switch = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    before = ray_constants.ENABLE_RAY_CLUSTER, os.environ.get(switch)
+    ray_constants.ENABLE_RAY_CLUSTER, os.environ[switch] = False, "0"
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before[0]
+        if before[1] is None:
+            del os.environ[switch]
+        else:
+            os.environ[switch] = before[1]
 
 
 def _check_address(address: str) -> None:
@@ -159,6 +185,8 @@ def _environment(config: RunConfig) -> dict[str, str]:
         # DeepSpeed compiles with ninja, which lies beside the interpreter and is looked for on the PATH, whether or not
         # the environment is activated. Nodes of another cluster have a PATH of their own.
         variables["PATH"] = _path_with(Path(sys.executable).parent)
+        # vLLM looks for nodes by the address that it finds for itself, which is to be the one that Ray has.
+        variables["VLLM_HOST_IP"] = "127.0.0.1"
     job = json.loads(os.environ.get(_JOB, "{}"))
     taken = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {name: value for name, value in variables.items() if name not in taken}

@@ -19,6 +19,7 @@ from orpo_ray import AsyncClient, Client
 from orpo_ray.client import NotAuthorisedError, Placement, RefusedError, RunFailedError, RunState
 from orpo_ray.client.files import What
 from orpo_ray.client.local import LocalCluster, end_tree, free_ports
+from orpo_ray.config.secrecy import is_loopback_host
 from tests.tiny.api import FakeApi, fake_api
 from tests.tiny.cluster import ROOT
 from tests.tiny.listeners import listening
@@ -128,7 +129,7 @@ def test_a_run_from_submission_to_result(cluster: TestCluster, client: Client, s
     head = psutil.Process(cluster.head.pid)
     found = listening([head, *head.children(recursive=True)])
     assert any(address == cluster.head.address.removeprefix("http://") for _, address in found)
-    assert [one for one in found if not one[1].startswith("127.0.0.1:")] == []
+    assert [one for one in found if not is_loopback_host(one[1].rpartition(":")[0])] == []
     assert command(cluster, "orpo-ray", "stop", "whole") == f"{first.id}: stopped\n"
     record = json.loads((metrics.parent / "run.json").read_text())
     assert (record["state"], record["phases"]["DISTILL"]["state"]) == ("interrupted", "interrupted")

@@ -49,11 +49,11 @@ def test_what_is_no_secret_is_taken() -> None:
     assert config.teacher.api_key_env == "MY_KEY_2"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "localhost"])
 def test_what_only_its_own_machine_reaches(host: str) -> None:
     assert is_loopback_host(host)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.7", "head.cluster"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "::ffff:0.0.0.0", "::ffff:10.0.0.7", "10.0.0.7", "head.cluster"])
 def test_what_others_reach(host: str) -> None:
     assert not is_loopback_host(host)

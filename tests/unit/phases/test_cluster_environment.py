@@ -31,6 +31,7 @@ def test_the_tools_of_the_environment_are_found_though_it_is_not_activated(monke
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "DS_ACCELERATOR": "cpu",
         "PATH": os.pathsep.join([BIN, "/usr/bin", "/bin"]),
+        "VLLM_HOST_IP": "127.0.0.1",  # where such a cluster listens
     }
 
 
@@ -41,11 +42,11 @@ def test_an_activated_environment_keeps_its_path(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("name", "value"), [("RAY_ADDRESS", "10.0.0.1:6379"), (_JOB, "{}")])
-def test_nodes_of_another_cluster_have_a_path_of_their_own(
+def test_nodes_of_another_cluster_have_a_path_and_an_address_of_their_own(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    assert "PATH" not in variables()
+    assert not {"PATH", "VLLM_HOST_IP"} & variables().keys()
 
 
 def test_a_job_submitted_with_settings_of_its_own_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
