@@ -57,6 +57,8 @@ class LocalCluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+            # Ray turns the loopback address above into another, unless this switch, of Macs by its name, says not to.
+            "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         self._log = self._directory / "ray-start.log"
