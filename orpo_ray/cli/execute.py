@@ -70,7 +70,8 @@ def serve_until_stopped(config: RunConfig) -> None:
         with serve_teacher(config, own_clients=False) as endpoint:
             if endpoint.key is None and endpoint.node is None:
                 console.print(
-                    f"WARNING: {endpoint.base_url} asks for no key: whoever reaches it uses this teacher",
+                    f"WARNING: the teacher at {endpoint.base_url} listens to other machines too, and asks for no key: "
+                    "whoever reaches it uses it",
                     style="bold red",
                 )
             console.print(

@@ -10,7 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from orpo_ray.cli.execute import console_on
-from orpo_ray.client import Client, Placement, Run, RunState, RunStatus
+from orpo_ray.client import (
+    Client,
+    ClusterError,
+    ClusterUnreachableError,
+    Placement,
+    Run,
+    RunState,
+    RunStatus,
+)
 from orpo_ray.client.address import is_loopback
 from orpo_ray.client.files import BEGIN, END, What, read_lines
 from orpo_ray.client.openness import answers_without_token
@@ -52,7 +60,7 @@ def submit_run(
     """Submit a run and say how to follow it, or follow it.
 
     Raises:
-        OrpoRayError: as `Client.submit`; with `wait`, also as `Run.wait`.
+        OrpoRayError: as `Client.submit`; with `wait`, also as `_follow`.
     """
     with Client(address) as client:
         if not is_loopback(client.address) and answers_without_token(client.address):
@@ -62,12 +70,12 @@ def submit_run(
                 file=sys.stderr,
             )
         run = client.submit(config, fresh=fresh, driver=driver, working_dir=working_dir, env=env)
-        option = f" --address {address}" if address else ""
+        option = _again(address)
         if not wait:
             print(f"submitted {run.id}\n  orpo-ray logs -f {run.id}{option}\n  orpo-ray stop {run.id}{option}")
             return
         print(f"submitted {run.id}; Ctrl-C leaves it working", flush=True)
-        _follow(run)
+        _follow(run, option)
         ended = run.status()
         if ended.state is RunState.STOPPED:
             print(f"orpo-ray: {run.id} was stopped; submitted again, it goes on", file=sys.stderr)
@@ -97,7 +105,7 @@ def print_logs(run: str, address: str | None, *, follow: bool) -> None:
     with Client(address) as client:
         found = client.run(run)
         if follow:
-            _follow(found)
+            _follow(found, _again(address))
             return
         for text in found.logs():
             sys.stdout.write(text)
@@ -142,10 +150,26 @@ def print_lines(run: str, what: str, storage: Path, limit: int | None) -> None:
     print(END, flush=True)
 
 
-def _follow(run: Run) -> None:
-    for text in run.logs(follow=True):
-        sys.stdout.write(text)
-        sys.stdout.flush()
+def _follow(run: Run, option: str) -> None:
+    """Print a run's log until it is over.
+
+    Raises:
+        ClusterError: the cluster answered before, and does so no longer.
+    """
+    try:
+        for text in run.logs(follow=True):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    except ClusterUnreachableError as error:
+        raise ClusterError(
+            f"{run.id}: lost sight of it, and it may work on: {error}. Follow it again with "
+            f"`orpo-ray logs -f {run.id}{option}`"
+        ) from None
+
+
+def _again(address: str | None) -> str:
+    """The option of the commands to come, where there was one."""
+    return f" --address {address}" if address else ""
 
 
 def _json(status: RunStatus) -> str:

@@ -6,9 +6,13 @@ from orpo_ray.errors import InputError, OrpoRayError
 class ClusterUnreachableError(OrpoRayError):
     """Nobody answers at the cluster's address, or not in time, or somebody who is no Ray dashboard."""
 
+    exit_code = 2
+
 
 class NotAuthorisedError(OrpoRayError):
     """The cluster wants a token: none was sent, or another one than its own."""
+
+    exit_code = 2
 
 
 class ClusterError(OrpoRayError):

@@ -43,7 +43,7 @@ def from_here(path: Path) -> str:
     """A path as seen from the working directory, where it lies below that."""
     try:
         return str(path.absolute().relative_to(Path.cwd()))
-    except ValueError:
+    except (ValueError, FileNotFoundError):  # a job's working directory may be gone before the job is
         return str(path)
 
 

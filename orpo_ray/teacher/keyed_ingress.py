@@ -18,8 +18,28 @@ _REFUSAL_HEADERS = [
 ]
 
 
+class KeyGate:
+    """ASGI middleware: answers 401 to every request without the key, and passes on nothing of it.
+
+    Args:
+        key_sha256: hex digest of the key.
+    """
+
+    def __init__(self, app: Any, key_sha256: str) -> None:
+        self._app, self._key_sha256 = app, key_sha256
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" or admits(scope.get("headers", []), self._key_sha256):
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await send({"type": "http.response.start", "status": 401, "headers": _REFUSAL_HEADERS})
+            await send({"type": "http.response.body", "body": _REFUSAL})
+        else:
+            await send({"type": "websocket.close", "code": 1008})
+
+
 class KeyedIngress(OpenAiIngress):
-    """Answers 401 to every request without the key; nothing of it reaches the engine.
+    """The ingress behind a `KeyGate`.
 
     Args:
         key_sha256: hex digest of the key, which is thus itself in no state of Serve's.
@@ -29,13 +49,11 @@ class KeyedIngress(OpenAiIngress):
         super().__init__(*args, **kwargs)
         self._key_sha256 = key_sha256
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        # Serve's wrapper of the application comes behind this class in the order of inheritance.
-        if scope["type"] == "http" and not admits(scope["headers"], self._key_sha256):
-            await send({"type": "http.response.start", "status": 401, "headers": _REFUSAL_HEADERS})
-            await send({"type": "http.response.body", "body": _REFUSAL})
-            return
-        await super().__call__(scope, receive, send)  # type: ignore[misc]
+    def __serve_build_asgi_app__(self) -> Any:
+        """Serve asks for the application by this, once on every replica, before it answers anybody."""
+        app: Any = self.app  # type: ignore[attr-defined]  # of Serve's wrapper, which comes behind this class
+        app.add_middleware(KeyGate, key_sha256=self._key_sha256)
+        return app
 
 
 def admits(headers: list[tuple[bytes, bytes]], key_sha256: str) -> bool:

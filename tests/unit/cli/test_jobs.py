@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orpo_ray.client import operations
+from orpo_ray.client import ClusterUnreachableError, Run, operations
 from tests.unit.cli.conftest import CONFIG, Call
 from tests.unit.client.dashboard import TOKEN, FakeDashboard, fake_dashboard
 
@@ -85,6 +85,24 @@ def test_status_list_logs_and_stop(call: Call, board: FakeDashboard) -> None:
 def test_errors_by_cause(call: Call, board: FakeDashboard, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN", "wrong")
     ended = call("list")
-    assert (ended.code, "not authorised" in ended.err) == (1, True)
+    assert (ended.code, "not authorised" in ended.err) == (2, True)
     ended = call("list", "--address", "http://127.0.0.1:1")
-    assert (ended.code, "no Ray cluster answers" in ended.err) == (1, True)
+    assert (ended.code, "no Ray cluster answers" in ended.err) == (2, True)
+
+
+def test_a_cluster_that_is_lost_on_the_way_is_no_mistake_of_the_callers(
+    call: Call, board: FakeDashboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.add("toy-1", "RUNNING")
+    board.logs["toy-1"] = "SEED     …\n"
+
+    def lost(run: Run, follow: bool = False) -> Iterator[str]:
+        yield "SEED     …\n"
+        raise ClusterUnreachableError("no Ray cluster answers any more")
+
+    monkeypatch.setattr(Run, "logs", lost)
+    ended = call("logs", "-f", "toy-1", "--address", board.url)
+    assert ended.code == 1
+    assert ended.out == "SEED     …\n"
+    assert "it may work on: no Ray cluster answers any more" in ended.err
+    assert f"`orpo-ray logs -f toy-1 --address {board.url}`" in ended.err

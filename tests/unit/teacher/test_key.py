@@ -1,6 +1,8 @@
 """Who may use a served teacher: the key, when it is asked for, and what is refused without one."""
 
+import asyncio
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.errors import InputError
 from orpo_ray.teacher.key import served_key
-from orpo_ray.teacher.keyed_ingress import admits
+from orpo_ray.teacher.keyed_ingress import KeyedIngress, KeyGate, admits
 from orpo_ray.teacher.serving import TeacherEndpoint, usage
 
 DIGEST = hashlib.sha256(b"the key").hexdigest()
@@ -68,6 +70,38 @@ def test_a_key_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_only_the_key_is_admitted(headers: list[tuple[bytes, bytes]], admitted: bool) -> None:
     assert admits(headers, DIGEST) is admitted
+
+
+def test_nothing_without_the_key_passes_the_gate() -> None:
+    """But the server's own start and end."""
+    passed: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        passed.append(scope["type"])
+
+    def sent(scope: dict[str, Any]) -> list[dict[str, Any]]:
+        messages: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            messages.append(message)
+
+        asyncio.run(KeyGate(app, DIGEST)(scope, None, send))
+        return messages
+
+    start, body = sent({"type": "http", "headers": []})
+    assert (start["status"], json.loads(body["body"])["error"]["code"]) == (401, "invalid_api_key")
+    assert sent({"type": "websocket", "headers": []}) == [{"type": "websocket.close", "code": 1008}]
+    assert passed == []
+    for scope in ({"type": "http", "headers": [(b"authorization", b"Bearer the key")]}, {"type": "lifespan"}):
+        assert sent(scope) == []
+    assert passed == ["http", "lifespan"]
+
+
+def test_serve_takes_the_ingress() -> None:
+    """It looks at a class's methods before it makes an ingress of it."""
+    from ray.llm._internal.serve.core.ingress.ingress import make_fastapi_ingress
+
+    assert issubclass(make_fastapi_ingress(KeyedIngress), KeyedIngress)
 
 
 def test_a_key_is_never_printed() -> None:
