@@ -1,16 +1,19 @@
 """A judge: a model that marks traces of open-ended tasks against a rubric."""
 
-from pydantic import model_validator
+from typing import Annotated
 
+from pydantic import AfterValidator, model_validator
+
+from orpo_ray.config.secrecy import VariableName, public_url
 from orpo_ray.config.section import Section, option, required
 
 
 class JudgeConfig(Section):
     """An OpenAI-compatible model that says whether an answer is right, in place of the task's own verifier."""
 
-    base_url: str = required("The API's base URL, as https://host/v1.")
+    base_url: Annotated[str, AfterValidator(public_url)] = required("The API's base URL, as https://host/v1.")
     model: str = required("The judge's name at that URL.")
-    api_key_env: str | None = option(None, "The environment variable that holds the API key.")
+    api_key_env: VariableName = option(None, "The environment variable that holds the API key.")
     rubric: str = option(
         "The answer is right if it answers the question correctly and completely, and, where a reference is given, agrees "
         "with it in substance. Style, length and order do not matter.",

@@ -1,14 +1,12 @@
 """The two models: a teacher behind one of three backends, a student with weights, and the vLLM engine of either."""
 
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, field_validator
+from pydantic import field_validator
 from pydantic_core import PydanticCustomError
 
-from orpo_ray.config.secrecy import SECRET_VALUE, public_url, variable_name
+from orpo_ray.config.secrecy import SECRET_VALUE, PublicUrl, VariableName
 from orpo_ray.config.section import Section, option, required
-
-VariableName = Annotated[str | None, AfterValidator(variable_name)]
 
 
 class EngineConfig(Section):
@@ -76,9 +74,7 @@ class TeacherConfig(Section):
     model: str | None = option(
         None, "serve: a model directory or hub name. openai: the model's name. recorded: a name for the report."
     )
-    base_url: Annotated[str | None, AfterValidator(public_url)] = option(
-        None, "openai: the API's base URL, as https://host/v1."
-    )
+    base_url: PublicUrl = option(None, "openai: the API's base URL, as https://host/v1.")
     api_key_env: VariableName = option(None, "openai: the environment variable that holds the API key.")
     path: str | None = option(
         None, "recorded: a JSONL or Parquet file of traces; `dataset` reads the task rows' own solutions."

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from orpo_ray.config.judge import JudgeConfig
+from orpo_ray.config.secrecy import PublicUrl
 from orpo_ray.config.section import Section, option, required
 
 
@@ -47,7 +48,7 @@ class TrackingConfig(Section):
 
     tensorboard: bool = option(True, "Write TensorBoard event files beside the run.")
     mlflow: bool = option(False, "Log to MLflow; needs the extra `mlflow`.")
-    mlflow_uri: str | None = option(
+    mlflow_uri: PublicUrl = option(
         None, "MLflow's tracking URI, as http://host:5000; a directory `mlruns` beside the run where not set."
     )
     wandb: Literal["off", "offline", "online"] = option(

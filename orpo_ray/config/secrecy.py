@@ -2,8 +2,10 @@
 
 import ipaddress
 import re
+from typing import Annotated
 from urllib.parse import urlsplit
 
+from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 SECRET_VALUE = "secret_value"
@@ -29,9 +31,14 @@ def public_url(url: str | None) -> str | None:
             raise PydanticCustomError(
                 SECRET_VALUE,
                 "holds a user, a password or a query, and a configuration is no place for secrets; take the plain URL, and "
-                "put the key into the environment variable that teacher.api_key_env names",
+                "leave the key to the environment (`api_key_env` names its variable; MLflow has its own, as "
+                "MLFLOW_TRACKING_PASSWORD)",
             )
     return url
+
+
+VariableName = Annotated[str | None, AfterValidator(variable_name)]
+PublicUrl = Annotated[str | None, AfterValidator(public_url)]
 
 
 def is_loopback_host(host: str) -> bool:

@@ -98,8 +98,11 @@ class Judge:
                 seed=vote,
             )
         except openai.OpenAIError as error:
-            said = " ".join(str(error).split())[:300]
-            raise VerifierError(f"the judge {judge.model} at {judge.base_url} failed: {said}") from error
+            # Some servers repeat the key that was sent, and the cause's own text would then be in logs and events.
+            repeats = judge.api_key_env is not None and judge_key(judge) in str(error)
+            said = str(error).replace(judge_key(judge), "***") if repeats else str(error)
+            failed = f"the judge {judge.model} at {judge.base_url} failed: {' '.join(said.split())[:300]}"
+            raise VerifierError(failed) from (None if repeats else error)
         return str(answer.choices[0].message.content or "") if answer.choices else ""
 
     def __getstate__(self) -> dict[str, Any]:

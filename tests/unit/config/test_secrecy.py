@@ -30,6 +30,23 @@ def test_a_key_in_the_url(url: str) -> None:
     assert "teacher.base_url: holds a user, a password or a query" in refused(base_url=url)
 
 
+def test_the_judge_and_the_trackers_have_urls_and_keys_too() -> None:
+    judge = {"base_url": f"https://host/v1?key={PLANTED}", "model": "m", "api_key_env": PLANTED}
+    with pytest.raises(ConfigError) as error:
+        parse_config(
+            {
+                "task": {"name": "arithmetic", "judge": judge},
+                "student": {"model": "s"},
+                "teacher": {"model": "t"},
+                "tracking": {"mlflow_uri": f"postgresql://me:{PLANTED}@host/db"},
+            }
+        )
+    said = str(error.value)
+    assert PLANTED not in said
+    for option in ("task.judge.base_url: holds", "task.judge.api_key_env: names", "tracking.mlflow_uri: holds"):
+        assert option in said
+
+
 def test_a_token_for_the_engine() -> None:
     assert "teacher.engine.extra: hf_token is a secret" in refused(engine={"extra": {"hf_token": PLANTED}})
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ def says(body: dict[str, Any]) -> list[tuple[str, str]] | Refusal:
     answer = body["messages"][0]["content"].partition("Answer to mark:\n")[2].partition("\n\nSay in a sentence")[0]
     if "refuse" in answer:
         return Refusal(400, "no")
+    if "repeat" in answer:
+        return Refusal(401, "Incorrect API key provided: sk-planted-77")
     if "ramble" in answer:
         return [("I could go on about this. MARK: perhaps", "length")]
     right = "Paris" in answer
@@ -117,6 +120,16 @@ def test_a_key_that_is_not_there(task: Callable[..., Task], monkeypatch: pytest.
     judged = task(api_key_env="JUDGE_KEY")
     with pytest.raises(VerifierError, match=r"task\.judge\.api_key_env: the environment variable JUDGE_KEY is not set"):
         judged.classify(judged.rows()[0], "Paris")
+
+
+def test_a_judge_that_repeats_the_key_does_not_have_it_logged(
+    task: Callable[..., Task], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUDGE_KEY", "sk-planted-77")
+    judged = task(api_key_env="JUDGE_KEY")
+    with pytest.raises(VerifierError, match=r"provided: \*\*\*") as error:
+        judged.classify(judged.rows()[0], "repeat it")
+    assert "sk-planted-77" not in "".join(traceback.format_exception(error.value))
 
 
 def test_agreement_with_people() -> None:
