@@ -60,11 +60,13 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
 def serve_until_stopped(config: RunConfig) -> None:
     """Serve the teacher until Ctrl-C, and say how to reach it."""
     from orpo_ray.phases.cluster import connect
+    from orpo_ray.teacher.app import check_served
     from orpo_ray.teacher.key import served_key
     from orpo_ray.teacher.serving import serve_teacher, usage
 
     console = console_on(sys.stdout)
-    served_key(config, own_clients=False)  # refused before Ray is started
+    check_served(config)  # refused before Ray is started
+    served_key(config, own_clients=False)
     with StopSignals(), library_output(Path(os.devnull)), _leaving_ray():
         connect(config)
         with serve_teacher(config, own_clients=False) as endpoint:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orpo_ray.config import RunConfig
 from orpo_ray.engine.vllm_engine import engine_arguments, prepare_environment
+from orpo_ray.errors import InputError
 from orpo_ray.tasks.prompts import PLAIN_TEMPLATE
 
 if TYPE_CHECKING:
@@ -20,12 +21,25 @@ def served_name(model: str) -> str:
     return model.rstrip("/").rpartition("/")[2]
 
 
+def check_served(config: RunConfig) -> None:
+    """Raises InputError where the configuration's teacher is not one that Ray Serve serves."""
+    if config.teacher.backend != "serve":
+        raise InputError(
+            f"teacher.backend: is {config.teacher.backend}, so there is nothing to serve; serve a model directory or hub "
+            "name with `--set teacher.backend=serve --set teacher.model=…`"
+        )
+
+
 def teacher_app(config: RunConfig, key: str | None = None) -> "Application":
     """The application, not yet deployed. Importing `ray.serve.llm` takes some seconds.
 
     Args:
         key: what its API asks for; None for nothing.
+
+    Raises:
+        InputError: as `check_served`.
     """
+    check_served(config)
     prepare_environment()
     with _root_logger_kept():
         from ray.serve.llm import LLMConfig, build_openai_app

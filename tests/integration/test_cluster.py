@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 # In a process of its own: the test session has a cluster already.
 PROGRAM = """
-import json, os, signal, sys
+import json, os, shutil, signal, sys
 import psutil
 from orpo_ray.errors import InputError
 from orpo_ray.phases.cluster import connect, disconnect
@@ -31,7 +31,8 @@ if __name__ == "__main__":
 
     @ray.remote
     def environment():
-        return {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "DS_ACCELERATOR")}
+        variables = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "DS_ACCELERATOR")}
+        return variables | {"ninja": shutil.which("ninja")}
 
     facts = {
         "cpus": ray.cluster_resources()["CPU"],
@@ -64,7 +65,8 @@ def test_a_cluster_of_its_own_comes_and_goes(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,
-        env=environment | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""},
+        # As where the environment is not activated.
+        env=environment | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "PATH": os.defpath},
         capture_output=True,
         text=True,
         timeout=300,
@@ -73,7 +75,8 @@ def test_a_cluster_of_its_own_comes_and_goes(tmp_path: Path) -> None:
     facts = json.loads(ended.stdout.splitlines()[-1])
     # A sampler, the evaluator, two workers, a data task, and one more; or as many as the machine has.
     assert facts["cpus"] == max(6, os.cpu_count() or 1)
-    assert facts["environment"] == {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
+    ninja = str(Path(sys.executable).with_name("ninja"))
+    assert facts["environment"] == {"OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "ninja": ninja}
     assert facts["sigterm"]
     assert facts["started"] > 3
     assert [found for found in facts["listening"] if not is_loopback_host(found[1].rpartition(":")[0])] == []

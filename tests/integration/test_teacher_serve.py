@@ -13,6 +13,7 @@ import openai
 import psutil
 import pytest
 
+from orpo_ray.client.local import free_ports
 from orpo_ray.config import RunConfig, dump_config
 from orpo_ray.errors import InputError, WaitTimeout
 from orpo_ray.phases.context import RunContext
@@ -140,6 +141,28 @@ def test_a_teacher_that_is_not_up_in_time_says_what_was_missing(tmp_path: Path, 
     with pytest.raises(WaitTimeout, match=said), serve_teacher(config):
         pass
     assert engines() == []
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_an_application_of_someone_elses_stays_where_it_is(tmp_path: Path, model: Path) -> None:
+    from ray import serve
+
+    @serve.deployment(ray_actor_options={"num_cpus": 0})
+    class Other:
+        def __call__(self) -> str:
+            return "still here"
+
+    patient = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120"}
+    (port,) = free_ports(1)
+    try:
+        serve.start(http_options={"port": port}, controller_options={"runtime_env": {"env_vars": patient}})
+        handle = serve.run(Other.bind(), name="other", route_prefix="/")
+        with pytest.raises(WaitTimeout), serve_teacher(config_for(tmp_path, model, limits={"start_s": 1})):
+            pass
+        assert set(serve.status().applications) == {"other"}
+        assert handle.remote().result(timeout_s=60) == "still here"
+    finally:
+        serve.shutdown()
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -119,3 +119,7 @@ def test_the_command_refuses_before_ray_starts(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(cluster, "connect", lambda config: pytest.fail("Ray was started"))
     with pytest.raises(InputError, match="--insecure"):
         execute.serve_until_stopped(a_config(host="0.0.0.0"))
+    elsewhere = {"backend": "openai", "model": "m", "base_url": "https://host/v1"}
+    config = parse_config({"task": {"name": "arithmetic"}, "student": {"model": "s"}, "teacher": elsewhere})
+    with pytest.raises(InputError, match=r"teacher\.backend: is openai, so there is nothing to serve"):
+        execute.serve_until_stopped(config)
