@@ -19,6 +19,7 @@ from orpo_ray.deploy.kuberay import IN_IMAGE, RAY_VERSION, RenderOptions, render
 from orpo_ray.deploy.plan import make_plan
 from orpo_ray.deploy.pods import AGENT, CONFIGURATION, DASHBOARD, GCS, METRICS, SERVE
 from orpo_ray.deploy.shape import read_shape
+from orpo_ray.teacher.key import served_key
 from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, pods, ray_container, variables
 from tests.unit.deploy.manifests import (
     CHART,
@@ -313,6 +314,27 @@ def test_the_api_key_is_taken_from_the_secret_under_its_own_name() -> None:
     for _, group in groups(ray_resource(rendered("api"))):
         (variable,) = [item for item in ray_container(group)["env"] if item["name"] == "TEACHER_KEY"]
         assert variable["valueFrom"]["secretKeyRef"] == {"name": "orpo-ray", "key": "TEACHER_KEY", "optional": True}
+
+
+@each_source
+def test_a_teacher_that_stands_alone_may_be_reached(source: tuple[str, str]) -> None:
+    """It would not start without a key, unless it is said that the network policy is enough."""
+    found = load(source)
+    config = carried(found)
+    if ray_resource(found)["kind"] == "RayService" and config is not None:
+        assert served_key(config, own_clients=False) is None
+
+
+@pytest.mark.parametrize(("name", "key"), [("", None), ("TEACHER_KEY", "k")])
+def test_the_charts_own_teacher_asks_for_the_key_where_there_is_one(
+    name: str, key: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEACHER_KEY", "k")
+    made = helm("render", {"kind": "teacher", "apiKeyEnv": name})
+    config = carried([yaml.safe_load(text) for file, text in made.items() if file.endswith("configuration.yaml")])
+    assert config is not None
+    assert config.teacher.serve.host == "0.0.0.0"
+    assert served_key(config, own_clients=False) == key
 
 
 @each_source

@@ -1,7 +1,13 @@
-{{/* The run's configuration, as YAML: the file that was given, else the demo's. */}}
+{{/* The run's configuration, as YAML: the file that was given, else the demo's. A teacher that stands alone asks for the
+     key in apiKeyEnv; without one the network policy is what keeps others out, and a teacher wants that said. */}}
 {{- define "orpo-ray.run" -}}
 {{- if .Values.runFile -}}
 {{- .Values.runFile -}}
+{{- else if eq .Values.kind "teacher" -}}
+{{- $run := deepCopy .Values.run -}}
+{{- $asks := ternary (dict "api_key_env" .Values.apiKeyEnv) (dict "insecure" true) (ne .Values.apiKeyEnv "") -}}
+{{- $_ := set $run.teacher "serve" (merge $asks (dig "serve" dict $run.teacher)) -}}
+{{- toYaml $run -}}
 {{- else -}}
 {{- toYaml .Values.run -}}
 {{- end -}}
