@@ -214,13 +214,22 @@ def test_the_twin_for_event_loops(cluster: TestCluster) -> None:
         assert log == "".join(client.runs()[0].logs())
 
 
+# `ray start`, but for its turning a loopback address into another, at which a cluster on loopback does not answer.
+RAY_START = """
+from ray._private import services
+services.resolve_ip_for_localhost = lambda host: host
+from ray.scripts.scripts import main
+main()
+"""
+
+
 def _join(head: LocalCluster, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
     """A worker node on this machine, which alone offers CPUs, and the resource `driver`."""
     ports = [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
     options = ["--num-cpus=10", '--resources={"driver": 1}', "--labels=orpo-ray.io/role=driver"]
     options += ["--object-store-memory=300000000", "--node-ip-address=127.0.0.1", "--disable-usage-stats"]
     return subprocess.Popen(
-        [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={head.gcs_address}", "--block", *options, *ports],
+        [sys.executable, "-c", RAY_START, "start", f"--address={head.gcs_address}", "--block", *options, *ports],
         env={name: value for name, value in environment.items() if name != "RAY_API_SERVER_ADDRESS"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
