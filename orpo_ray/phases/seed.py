@@ -124,9 +124,10 @@ class Seed(Phase):
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=resources.samplers, max_tasks_in_flight_per_actor=resources.blocks_in_flight
+                size=resources.samplers,
+                max_tasks_in_flight_per_actor=resources.blocks_in_flight,
+                max_concurrent_calls_per_actor=resources.blocks_in_flight,
             ),
-            max_concurrency=resources.blocks_in_flight,
             num_cpus=resources.sampler_cpus,
             num_gpus=resources.sampler_gpus or None,
             label_selector=resources.node_labels("sampler") or None,

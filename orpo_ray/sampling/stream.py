@@ -43,12 +43,13 @@ def pair_stream(spec: SamplerSpec, board: Any, geometry: Geometry, first_row: in
         compute=ActorPoolStrategy(
             size=resources.samplers,
             max_tasks_in_flight_per_actor=resources.blocks_in_flight,
+            max_concurrent_calls_per_actor=resources.blocks_in_flight,
         ),
-        max_concurrency=resources.blocks_in_flight,
         num_cpus=resources.sampler_cpus,
         num_gpus=resources.sampler_gpus or None,
         label_selector=resources.node_labels("sampler") or None,
-        # Ray Data's own way is without end, as for an engine that dies of the same block each time.
+        # Ray Data's own way is without end, as for an engine that dies of the same block each time. Ray 2.60 calls
+        # options without a parameter of their own, as these two, deprecated, and has no other place for them.
         max_restarts=config.limits.failures,
         max_task_retries=config.limits.failures,
     )
