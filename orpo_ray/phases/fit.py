@@ -236,7 +236,8 @@ def _reason(demand: Demand, nodes: Sequence[_Node], cluster: ClusterShape) -> st
     if several and demand.strategy == "STRICT_SPREAD" and len(nodes) < len(demand.bundles):
         return f"STRICT_SPREAD wants {len(demand.bundles)} nodes, and there are {len(nodes)} that it may use"
     times = f"{len(demand.bundles)} times " if several else ""
-    return f"{times}{asked(largest)} are not left beside the others on the {len(nodes)} nodes that it may use"
+    count = f"{len(nodes)} node{'s' if len(nodes) > 1 else ''}"
+    return f"{times}{asked(largest)} are not left beside the others on the {count} that it may use"
 
 
 def asked(bundle: Bundle) -> str:

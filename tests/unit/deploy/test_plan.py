@@ -84,7 +84,7 @@ def test_a_run_on_this_machine_shares_its_cores_but_not_its_memory() -> None:
     assert make_plan(config(), SMALL, own_cluster=True).problems == {}
     plan = make_plan(config(resources={"samplers": 20}), SMALL, own_cluster=True)
     assert plan.problems.keys() == {"SEED", "DISTILL"}
-    assert plan.problems["SEED"][0].endswith("2.5 GiB are not left beside the others on the 1 nodes that it may use")
+    assert plan.problems["SEED"][0].endswith("2.5 GiB are not left beside the others on the 1 node that it may use")
 
 
 def test_on_a_cluster_the_driver_wants_its_cpu_too() -> None:

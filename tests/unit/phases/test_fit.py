@@ -51,7 +51,7 @@ def test_memory_that_is_not_known_is_not_compared() -> None:
 @pytest.mark.parametrize(
     ("strategy", "nodes", "reason"),
     [
-        ("PACK", 1, "2 times 1 CPU, 2 GPUs are not left beside the others on the 1 nodes that it may use"),
+        ("PACK", 1, "2 times 1 CPU, 2 GPUs are not left beside the others on the 1 node that it may use"),
         ("PACK", 2, None),
         ("STRICT_PACK", 2, "no one node has 2 times 1 CPU, 2 GPUs, as STRICT_PACK wants"),
         ("SPREAD", 2, None),
