@@ -214,10 +214,13 @@ def test_the_twin_for_event_loops(cluster: TestCluster) -> None:
         assert log == "".join(client.runs()[0].logs())
 
 
-# `ray start`, but for its turning a loopback address into another, at which a cluster on loopback does not answer.
+# `ray start`, but for its turning a loopback address into another, at which a cluster on loopback does not answer; nor do
+# the processes of its node.
 RAY_START = """
-from ray._private import services
+import os
+from ray._private import ray_constants, services
 services.resolve_ip_for_localhost = lambda host: host
+os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
 from ray.scripts.scripts import main
 main()
 """
