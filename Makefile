@@ -33,6 +33,17 @@ audit: .audit/.made ## Known vulnerabilities of what the locks pin; asks PyPI
 	@.audit/bin/python -m pip install -qq --disable-pip-version-check pip-audit==2.10.1
 	@touch $@
 
+docs: setup docs-tools ## Make the documentation's site, into site/
+	@$(BIN)/python scripts/site_pages.py build/docs
+	@NO_MKDOCS_2_WARNING=1 .docs/bin/mkdocs build --strict --quiet -f build/docs/mkdocs.yml -d "$(CURDIR)/site"
+	@echo "site/index.html"
+
+docs-tools: .docs/.made ## mkdocs, for the test of the site that else skips
+.docs/.made: requirements/docs.lock
+	@$(PYTHON) -m venv .docs
+	@.docs/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/docs.lock
+	@touch $@
+
 demo: setup ## Distil a small teacher into a smaller student, here, in minutes
 	@$(IN_VENV) orpo-ray demo
 
