@@ -55,6 +55,7 @@ test: lint ## Lint, types and every test but the slow ones
 test-all: lint ## All tests, the slow ones too
 	$(IN_VENV) python -m pytest tests/unit -n auto --maxprocesses 8
 	$(IN_VENV) python -m pytest tests/integration tests/e2e
+	$(IN_VENV) python -m pytest tests/chaos -s
 
 lint: setup ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

@@ -7,6 +7,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +40,26 @@ class FakeEngineSpec(SamplerSpec):
     seconds: float = 0.0
 
 
-class FakeEngine:
+class Reloaded:
+    """What a fake engine knows of a version: where it lies, and what its probe must give."""
+
+    dtype = "float32"
+    _directory = Path("unset")
+
+    async def reload(self, directory: str, label: str, timeout_s: float) -> None:
+        self._directory = Path(directory)
+
+    async def score(self, prompt: Sequence[int], trace: Sequence[int]) -> list[float]:
+        """As the trainer that wrote the manifest says it must be."""
+        probe = probe_of(check_published(self._directory))
+        assert probe is not None
+        return [probe.logp] * len(trace)
+
+
+class FakeEngine(Reloaded):
     """Answers sums of two digits: right where the first is 0, else wrong. Its tokens tell which version it had."""
 
     dead = False
-    dtype = "float32"
 
     def __init__(self, spec: FakeEngineSpec) -> None:
         self._spec = spec
@@ -49,7 +67,7 @@ class FakeEngine:
 
     async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
         asked = [prompt_id(prompt) for prompt in prompts]
-        record_call(self._spec.calls, pid=os.getpid(), version=self._version, asked=asked)
+        record_call(self._spec.calls, pid=os.getpid(), version=self._version, asked=asked, at=time.time())
         await asyncio.sleep(self._spec.seconds)
         return [
             [self._completion(prompt, random_bits(how.seed, place)) for place in range(how.k)]
@@ -59,14 +77,7 @@ class FakeEngine:
     async def reload(self, directory: str, label: str, timeout_s: float) -> None:
         record_call(self._spec.calls.with_name("loads.jsonl"), version=int(label), directory=directory)
         self._version = int(label)
-
-        self._directory = Path(directory)
-
-    async def score(self, prompt: Sequence[int], trace: Sequence[int]) -> list[float]:
-        """As the trainer that wrote the manifest says it must be."""
-        probe = probe_of(check_published(self._directory))
-        assert probe is not None
-        return [probe.logp] * len(trace)
+        await super().reload(directory, label, timeout_s)
 
     def stop(self) -> None: ...
 
@@ -81,13 +92,40 @@ class FakeEngineSampler(Sampler):
     """The sampler as it is, on a fake engine."""
 
     _spec: FakeEngineSpec
+    engine: type[FakeEngine] = FakeEngine
 
     async def _engine(self) -> LiveEngine:
         async with self._starting:
             if self._live is None:
-                fake: Any = FakeEngine(self._spec)
+                fake: Any = self.engine(self._spec)
                 self._live = LiveEngine(fake, version=0)
             return self._live
+
+
+class ProcessEngine(FakeEngine):
+    """The fake engine with a process of its own that does nothing but live, and goes with its sampler."""
+
+    def __init__(self, spec: FakeEngineSpec) -> None:
+        super().__init__(spec)
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "import sys; sys.stdin.read()", "FakeEngineCore"], stdin=subprocess.PIPE
+        )
+
+    @property
+    def dead(self) -> bool:  # type: ignore[override]
+        return self._process.poll() is not None
+
+    async def sample_all(self, prompts: Sequence[Sequence[int]], draws: Sequence[Draw]) -> list[list[Completion]]:
+        completions = await super().sample_all(prompts, draws)
+        if self.dead:
+            raise RuntimeError("EngineCore encountered an issue")
+        return completions
+
+
+class ProcessEngineSampler(FakeEngineSampler):
+    """The sampler as it is, on a fake engine whose process can be killed."""
+
+    engine = ProcessEngine
 
 
 class AlwaysWrongEngine:
@@ -160,7 +198,7 @@ class Deaths:
     engine: bool = False
 
 
-class MortalEngine(AlwaysWrongEngine):
+class MortalEngine(Reloaded, AlwaysWrongEngine):
     """Answers 99 to everything, once it is in a life that lasts."""
 
     def __init__(self, deaths: Deaths) -> None:
@@ -175,8 +213,6 @@ class MortalEngine(AlwaysWrongEngine):
             self.dead = True
             raise RuntimeError("EngineCore encountered an issue")
         return await super().sample_all(prompts, draws)
-
-    async def reload(self, directory: str, label: str, timeout_s: float) -> None: ...
 
     def stop(self) -> None: ...
 
