@@ -23,6 +23,7 @@ from orpo_ray.report.progress import progress_on, remark
 from orpo_ray.report.show import run_report
 from orpo_ray.report.table import accuracy_table, print_report
 from orpo_ray.report.wording import several_answers_sentence
+from orpo_ray.tracking.driver_metrics import DriverMetrics
 from orpo_ray.tracking.follow import Following, check_trackers
 
 # Where Ray unpacks what was sent along with a job.
@@ -42,6 +43,7 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
         OrpoRayError: as `Controller.run`; Ray is left, and nothing runs on.
     """
     from orpo_ray.phases import all_phases
+    from orpo_ray.phases.cluster import embedded
 
     check_trackers(config)
     layout = _layout(config)
@@ -49,9 +51,12 @@ def execute(config: RunConfig, *, command: str, fresh: bool = False) -> None:
     if in_job():  # the log may be all that a person sees, or `orpo_ray.client`, which reads this line
         console.print(f"run {layout.name} at {layout.run}", markup=False, highlight=False, soft_wrap=True)
     progress = progress_on(console)
+    metrics = DriverMetrics(config, lasting=not embedded())
     tracking = Following(config, layout, lambda text: progress("note", {"text": text}))
     with StopSignals() as signals, library_output(layout.log):
-        controller = Controller(config, layout, all_phases(), command=command, listeners=[progress], signals=signals)
+        controller = Controller(
+            config, layout, all_phases(), command=command, listeners=[progress, metrics], signals=signals
+        )
         with _leaving_ray(), progress, tracking:
             controller.run(fresh=fresh)
     print_report(console, run_report(layout, alive=False))

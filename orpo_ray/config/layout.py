@@ -7,6 +7,7 @@ runs/                          storage.path
   demo/                        one run, by its name
     run.json                   phases, their fingerprints and results
     events.jsonl               what happened, one JSON object a line
+    logs/                      what each worker did, one JSON object a line
     metrics.jsonl              one line an optimizer step, written by rank 0
     pairs/                     the pair source: prompts with their positives and initial negatives
     journal/                   sampled pair groups, written before they are trained on

@@ -19,10 +19,12 @@ class EventLog:
         file: events.jsonl, appended to.
         listeners: called with kind and fields after the line is written, one call at a time.
         clock: seconds since the epoch.
+        run: the run's name; it and the phase at work stand in every line.
     """
 
-    def __init__(self, file: Path, listeners: Sequence[Listener], clock: Clock) -> None:
-        self._file, self._listeners, self._clock = file, listeners, clock
+    def __init__(self, file: Path, listeners: Sequence[Listener], clock: Clock, run: str) -> None:
+        self._file, self._listeners, self._clock, self._run = file, listeners, clock, run
+        self.phase: str | None = None
         # Re-entrant: a signal may strike while the main thread is saying something, and be said itself.
         self._one_at_a_time = threading.RLock()
         self._opened: TextIO | None = None
@@ -40,7 +42,7 @@ class EventLog:
             self._opened = None
 
     def __call__(self, kind: str, **fields: Any) -> None:
-        line = {"time": timestamp(self._clock()), "kind": kind, **fields}
+        line = {"time": timestamp(self._clock()), "run": self._run, "phase": self.phase, "kind": kind, **fields}
         with self._one_at_a_time:
             if self._opened is None:
                 return

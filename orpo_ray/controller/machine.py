@@ -68,14 +68,14 @@ class Controller:
             Interrupted: a signal stopped it; the record says so.
             OrpoRayError: a phase failed; the record says which and why, the error's notes how to go on.
         """
-        with RunLock(self._layout.lock), EventLog(self._layout.events, self._listeners, self._clock) as say:
+        with RunLock(self._layout.lock), self._events() as say:
             record = self._opened(fresh)
             context = RunContext(self._config, self._layout, say)
             say("run.start", name=record.name, command=self._command, orpo_ray=__version__)
             at = ORDER[0]
             try:
                 for phase in self._phases:
-                    at = phase.name
+                    at = say.phase = phase.name
                     self._signals.rearm()
                     self._take(phase, record, context)
             except BaseException as error:
@@ -89,6 +89,9 @@ class Controller:
             self._write(record)
             say("run.done", name=record.name)
             return record
+
+    def _events(self) -> EventLog:
+        return EventLog(self._layout.events, self._listeners, self._clock, self._config.name)
 
     def _opened(self, fresh: bool) -> RunRecord:
         """The run's record with this start written into it, unless the configuration may not be."""
@@ -173,7 +176,13 @@ class Controller:
             phase.state, phase.error = record.state, record.error
         self._write(record)
         if not stopped:
-            say("run.failed", phase=at, error=str(error), traceback="".join(traceback.format_exception(error)))
+            say(
+                "run.failed",
+                phase=at,
+                cause=type(error).__name__,
+                error=str(error),
+                traceback="".join(traceback.format_exception(error)),
+            )
             return None
         say("run.interrupted", phase=at)
         number = self._signals.first or signal.SIGINT

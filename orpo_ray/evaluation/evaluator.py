@@ -23,6 +23,8 @@ from orpo_ray.evaluation.several_answers import several_answers
 from orpo_ray.pairs.draw import draw
 from orpo_ray.tasks import Row, Task, Verdict
 from orpo_ray.tasks.prompts import render_prompt
+from orpo_ray.tracking.meter import record
+from orpo_ray.tracking.told import tell
 from orpo_ray.weights import Version
 from orpo_ray.weights.loading import load_version, stored
 from orpo_ray.weights.published import IncompleteVersionError
@@ -113,6 +115,11 @@ class Evaluator:
         # An attempt that has begun meanwhile drops what it does not go on from, evaluations too.
         await stored(version, self._spec.config.limits.reload_s)
         write_evaluation(file, answered)
+        record("orpo_eval_accuracy", answered["correct"] / answered["total"], split=split)
+        record("orpo_eval_epoch", answered["epoch"], split=split)
+        record("orpo_eval_tokens_total", answered["mean_tokens"] * answered["total"], split=split)
+        counts = {name: answered[name] for name in ("epoch", "version", "correct", "total", "seconds")}
+        tell("evaluator.done", phase="evaluate", split=split, **counts)
         return answered
 
     async def _load(self, version: Version) -> None:
@@ -225,6 +232,7 @@ class Evaluator:
     async def _started(self) -> Engine:
         if self._engine is None:
             self._engine = await start_student(self._spec.config, self._spec.initial)
+            record("orpo_engine_starts_total", phase="evaluate", group="evaluator")
             self._loaded = self._spec.initial
         return self._engine
 

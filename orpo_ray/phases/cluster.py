@@ -19,6 +19,8 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.fit import ClusterShape, NodeGroup, check_places
 from orpo_ray.phases.needs import AUTOSCALED, GIB, check_fits, count_parameters, logical_cpus, machine_memory
 from orpo_ray.phases.phase import Phase
+from orpo_ray.tracking.meter import RUN_VARIABLE
+from orpo_ray.tracking.told import DIRECTORY_VARIABLE
 
 _END_S = 15.0
 _ANSWER_S = 10.0
@@ -179,6 +181,7 @@ def _check_address(address: str) -> None:
 def _environment(config: RunConfig) -> dict[str, str]:
     """Environment of every worker. A job that was submitted with settings of its own keeps them."""
     variables = {"OMP_NUM_THREADS": str(config.resources.threads), "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+    variables |= {RUN_VARIABLE: config.name, DIRECTORY_VARIABLE: str(Path(config.storage.path).resolve() / config.name)}
     if not config.resources.trainer_gpus:
         variables["DS_ACCELERATOR"] = "cpu"
     if embedded():

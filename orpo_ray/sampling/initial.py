@@ -13,12 +13,13 @@ from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
 from orpo_ray.errors import OrpoRayError, WaitTimeout
 from orpo_ray.pairs import PairSource, SourcePrompt
 from orpo_ray.pairs.draw import draw
-from orpo_ray.sampling.judging import judge_traces
+from orpo_ray.sampling.judging import judge_traces, record_traces
 from orpo_ray.sampling.sampler import task_row
 from orpo_ray.tasks import Task
 from orpo_ray.traces.record import Trace
 from orpo_ray.traces.selection import Choice
 from orpo_ray.traces.store import TraceDraft
+from orpo_ray.tracking.meter import record
 
 BLOCK_PROMPTS = 32
 """Prompts of one part of the trace store: sampled side by side, and lost together where a kill strikes."""
@@ -90,6 +91,8 @@ class InitialSampler:
             ]
         )
         await asyncio.to_thread(self._draft.write, block, traces, len(prompts))
+        tokens = sum(len(trace.token_ids or ()) for trace in traces)
+        record_traces((trace.verdict for trace in traces), tokens, phase="seed")
         return len(prompts), len(traces)
 
     def _judged(self, prompt: SourcePrompt, seed: int, drawn: list[Completion]) -> list[Trace]:
@@ -117,6 +120,7 @@ class InitialSampler:
         async with self._starting:
             if self._engine is None:
                 self._engine = await start_student(self._spec.config, self._spec.initial)
+                record("orpo_engine_starts_total", phase="seed", group="sampler")
             return self._engine
 
 

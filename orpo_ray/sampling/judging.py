@@ -1,12 +1,14 @@
 """From a prompt's sampled traces to its negatives: judged, sorted into classes, thinned to diverse ones."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from orpo_ray.config.method import NegativesConfig
 from orpo_ray.engine.vllm_engine import Completion
 from orpo_ray.tasks import Row, Task, Verdict
 from orpo_ray.traces.selection import Choice, choose
+from orpo_ray.tracking.meter import record
 
 
 @dataclass(frozen=True)
@@ -49,3 +51,10 @@ def _counts_as_wrong(completion: Completion, verdict: Verdict, negatives: Negati
     if completion.truncated:
         return negatives.truncated == "keep"
     return verdict is Verdict.WRONG or negatives.unparsed == "keep"
+
+
+def record_traces(verdicts: Iterable[str], tokens: int, *, phase: str) -> None:
+    """Give what the student made for some prompts to the metrics: traces by verdict, and their tokens."""
+    for verdict, count in Counter(verdicts).items():
+        record("orpo_sampler_traces_total", count, phase=phase, verdict=verdict)
+    record("orpo_sampler_tokens_total", tokens, phase=phase)

@@ -7,6 +7,7 @@ judges them, and writes its groups to the journal before anybody trains on them.
 import asyncio
 import json
 import os
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,9 +35,11 @@ from orpo_ray.pairs import (
     to_table,
 )
 from orpo_ray.sampling.journal import Journal
-from orpo_ray.sampling.judging import Judged, judge_traces
+from orpo_ray.sampling.judging import Judged, judge_traces, record_traces
 from orpo_ray.tasks import Row, Task
 from orpo_ray.traces.selection import Choice
+from orpo_ray.tracking.meter import record, timed
+from orpo_ray.tracking.told import tell
 from orpo_ray.weights import Version
 from orpo_ray.weights.loading import load_version
 
@@ -96,7 +99,9 @@ class Sampler:
         if found is not None:
             return found
         # Rows with the initial student's negatives need no weights, but keep their place in the order.
-        version = await self._admit(indices[-1])
+        began = time.monotonic()
+        with timed("orpo_sampler_gate_seconds"):
+            version = await self._admit(indices[-1])
         plan = replace(self._plan, phi=version.phi) if version.phi else self._plan
         rows = [plan.row(index) for index in indices]
         try:
@@ -105,6 +110,12 @@ class Sampler:
             await self._board.release.remote(self._reader, version.path)
         table = await asyncio.to_thread(self._groups, rows, sampled, number)
         await asyncio.to_thread(self._journal.append, indices[0], table, number)
+        seconds = time.monotonic() - began
+        record("orpo_sampler_block_seconds", seconds)
+        tell(
+            "sampler.block", phase="distill", row=indices[0], rows=len(indices), epoch=rows[0].epoch, version=number,
+            attempt=self._spec.attempt, prompt_ids=[row.prompt_id for row in rows], seconds=round(seconds, 3),
+        )  # fmt: skip
         return table
 
     async def _admit(self, last_row: int) -> Version:
@@ -136,7 +147,7 @@ class Sampler:
             )
             for row in rows
         ]
-        load = partial(load_version, live.engine, version, config.limits.reload_s)
+        load = partial(self._load, live, version)
         async with live.at(version.number, load) as number:
             try:
                 async with asyncio.timeout(config.limits.generate_s):
@@ -152,6 +163,9 @@ class Sampler:
                 for prompt, traces in zip(prompts, completions, strict=True)
             ]
         )
+        every = [item for traces in judged for item in traces]
+        tokens = sum(len(item.completion.token_ids) for item in every)
+        record_traces((str(item.verdict) for item in every), tokens, phase="distill")
         return {row.index: traces for row, traces in zip(rows, judged, strict=True)}, number
 
     def _groups(self, rows: list[PlanRow], sampled: dict[int, list[Judged]], number: int) -> pa.Table:
@@ -190,12 +204,19 @@ class Sampler:
             ),
         )
 
+    async def _load(self, live: LiveEngine, version: Version) -> None:
+        with timed("orpo_sampler_load_seconds"):
+            await load_version(live.engine, version, self._spec.config.limits.reload_s)
+        record("orpo_sampler_version", version.number)
+        tell("sampler.loaded", phase="distill", version=version.number, step=version.step, attempt=self._spec.attempt)
+
     async def _engine(self) -> LiveEngine:
         """The engine, started by the first block that needs it: an off-policy run never pays for one."""
         async with self._starting:
             if self._live is None:
                 engine = await start_student(self._spec.config, self._spec.initial)
                 self._live = LiveEngine(engine, version=0)
+                record("orpo_engine_starts_total", group="sampler")
             return self._live
 
 

@@ -9,8 +9,10 @@ from orpo_ray.config.models import TeacherConfig
 from orpo_ray.errors import InputError, OrpoRayError, TeacherError
 from orpo_ray.tasks import Message, Row
 from orpo_ray.teacher.protocol import Sample
+from orpo_ray.tracking.meter import record, timed
 
 if TYPE_CHECKING:
+    import httpx
     import openai
 
 
@@ -50,7 +52,14 @@ class ApiTeacher:
         self._url = base_url
         self._model = model
         self._key = "" if key == NO_KEY else key
-        self._client = openai.AsyncOpenAI(base_url=base_url, api_key=key, timeout=timeout_s, max_retries=retries)
+        self._client = openai.AsyncOpenAI(
+            base_url=base_url,
+            api_key=key,
+            timeout=timeout_s,
+            max_retries=retries,
+            # The client tries again by itself: only its transport sees every answer.
+            http_client=openai.DefaultAsyncHttpxClient(event_hooks={"response": [_record_response]}),
+        )
         self._in_flight = asyncio.Semaphore(concurrency)
         # Some servers refuse n > 1, others ignore it; once one has refused, it is not asked again.
         self._takes_n = True
@@ -92,7 +101,9 @@ class ApiTeacher:
     async def _ask(self, messages: Sequence[Message], options: dict[str, Any], *, n: int, seed: int) -> list[Sample]:
         async with self._in_flight:
             chat: Any = self._client.chat.completions
-            answer = await chat.create(model=self._model, messages=list(messages), n=n, seed=seed, **options)
+            with timed("orpo_teacher_request_seconds"):
+                answer = await chat.create(model=self._model, messages=list(messages), n=n, seed=seed, **options)
+        record("orpo_teacher_tokens_total", answer.usage.completion_tokens if answer.usage else 0)
         choices = sorted(answer.choices or [], key=lambda choice: choice.index)
         return [Sample(choice.message.content or "", choice.finish_reason == "length") for choice in choices]
 
@@ -136,6 +147,11 @@ class ApiTeacher:
                 )
             case _:
                 return TeacherError(f"teacher: {self._url} failed on row {row.id}: {type(error).__name__}: {said}")
+
+
+async def _record_response(response: "httpx.Response") -> None:
+    status = response.status_code
+    record("orpo_teacher_responses_total", status=str(status) if status == 429 else f"{status // 100}xx")
 
 
 def _first_line(error: Exception, limit: int = 300) -> str:

@@ -11,6 +11,7 @@ from orpo_ray.config.layout import RunLayout
 from orpo_ray.pairs import Diversity, PairGroup
 from orpo_ray.pairs.group import Origin
 from orpo_ray.pairs.phi import NOTHING_MEASURED
+from orpo_ray.tracking.meter import record_step
 from orpo_ray.training.batching import Truncation
 from orpo_ray.training.deepspeed_engine import StepResult
 from orpo_ray.training.sharing import Share, token_balance
@@ -119,6 +120,7 @@ class MetricsWriter:
         line = {name: value for name, value in line.items() if not _is_not_finite(value)}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
+        record_step(line)
 
     def close(self) -> None:
         self._file.close()

@@ -22,6 +22,8 @@ from ray.train.torch import get_device
 from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.pairs import PairGroup, PairSource, PhiRule, from_table
+from orpo_ray.tracking.meter import timed
+from orpo_ray.tracking.told import tell
 from orpo_ray.training import deepspeed_engine
 from orpo_ray.training.batching import FILLER, TokenGroup, Truncation, truncate
 from orpo_ray.training.checkpoint import load_checkpoint, prune_checkpoints, save_checkpoint, world_size
@@ -76,8 +78,10 @@ def train_worker(loop_config: dict[str, Any]) -> None:
         batch = first.result()
     with rank.transport:
         while batch is not None:
-            rank.step(from_table(batch))
-            batch = next(batches, None)
+            with timed("orpo_train_step_seconds", rank=str(rank.rank)):
+                rank.step(from_table(batch))
+                with timed("orpo_train_wait_seconds", rank=str(rank.rank)):
+                    batch = next(batches, None)
     rank.close()
 
 
@@ -237,6 +241,7 @@ class Rank:
             )
             removable = ray.get(self._board.publish.remote(spec.start.number, replace(self._version, copy=copy)))
             remove_versions(removable)
+            tell("train.published", phase="distill", version=number, step=self._step, attempt=spec.start.number)
 
     def _probe(self) -> dict[str, Any]:
         """What engines that load this student are checked by: the first prompt, with its first right trace."""
@@ -262,4 +267,5 @@ class Rank:
         if self.rank == 0:
             pinned = prune_checkpoints(checkpoints, self._config.train.checkpoints_kept)
             ray.get(self._board.pin.remote(self._spec.start.number, pinned))
+            tell("train.checkpoint", phase="distill", step=self._step, attempt=self._spec.start.number)
         ray.train.report({"step": self._step})

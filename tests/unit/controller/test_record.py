@@ -60,7 +60,7 @@ def test_a_file_that_is_no_record_is_named(tmp_path: Path, text: str) -> None:
 
 def test_events_are_lines_of_json_from_any_thread(tmp_path: Path) -> None:
     file, heard = tmp_path / "events.jsonl", []
-    with EventLog(file, [lambda kind, fields: heard.append((kind, fields))], lambda: 0.5) as say:
+    with EventLog(file, [lambda kind, fields: heard.append((kind, fields))], lambda: 0.5, "toy") as say:
         threads = [threading.Thread(target=say, args=("note",), kwargs={"text": f"nº {n}"}) for n in range(20)]
         for thread in threads:
             thread.start()
@@ -68,6 +68,7 @@ def test_events_are_lines_of_json_from_any_thread(tmp_path: Path) -> None:
             thread.join()
     say("note", text="too late")
     lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    assert lines[0].keys() == {"time", "kind", "text"}
+    assert lines[0].keys() == {"time", "run", "phase", "kind", "text"}
+    assert (lines[0]["run"], lines[0]["phase"]) == ("toy", None)
     assert lines[0]["time"] == "1970-01-01T00:00:00.500Z"
     assert {line["text"] for line in lines} == {f"nº {n}" for n in range(20)} == {fields["text"] for _, fields in heard}

@@ -82,7 +82,8 @@ def write_traced_run(storage: Path) -> RunLayout:
 METRICS: dict[str, Any] = {
     "step": 1, "epoch": 1, "attempt": 1, "version": 0, "learning_rate": 1e-4, "grad_norm": 2.5, "seconds": 2.0,
     "pairs_per_s": 1.0, "rows": 2, "by_policy": {"live": 1, "initial": 1, "none": 0}, "staleness": {"0": 1},
-    "staleness_mean": 0.0, "cut": 0, "loss": 1.5, "sft": 0.5, "chosen_logp": -0.5, "rejected_share": 1.0, "pairs": 2.0,
+    "staleness_mean": 0.0, "cut": 0, "skipped": 0, "token_balance": 1.0, "time_balance": 0.9,
+    "tokens_by_rank": [45, 45], "loss": 1.5, "sft": 0.5, "chosen_logp": -0.5, "rejected_share": 1.0, "pairs": 2.0,
     "scored_tokens": 60.0, "computed_tokens": 90.0, "unique_tokens": 80.0, "odds_ratio": 0.8, "margin": -0.25,
     "rejected_logp": -0.25, "accuracy": 0.5, "sampler_gap": 0.0,
 }  # fmt: skip
