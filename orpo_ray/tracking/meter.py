@@ -2,12 +2,16 @@
 
 Whose run it is stands in the environment of every worker (`phases.cluster`), so that nobody has to be told. A metric that
 cannot be given ends nothing. Where Ray does not run, as in most tests, nothing happens.
+
+Ray forgets a gauge that is not set again within two of its report intervals (20 s), and one that was set before its agent
+was up. So a gauge's last value is given again, every few seconds, for as long as its process lives.
 """
 
 import logging
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +22,13 @@ from orpo_ray.tracking.quantities import QUANTITIES, SECONDS, Quantity
 
 RUN_VARIABLE = "ORPO_RAY_RUN"
 
+AGAIN_S = 5.0
+"""Time after which gauges are given again: below Ray's report interval of 10 s."""
+
 log = logging.getLogger(__name__)
+
+_gauges: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+_gauges_lock = threading.Lock()
 
 
 def record(name: str, value: float = 1.0, **tags: str) -> None:
@@ -64,12 +74,37 @@ def _give(quantity: Quantity, value: float, tags: dict[str, str]) -> None:
     metric = _metric(quantity.name)
     match quantity.kind:
         case "gauge":
-            metric.set(value, tags=tags)
+            with _gauges_lock:
+                _gauges[quantity.name, tuple(tags.items())] = value
+                metric.set(value, tags=tags)
+            _keep_giving()
         case "counter":
             if value > 0:  # Ray refuses to add nothing
                 metric.inc(value, tags=tags)
         case "histogram":
             metric.observe(value, tags=tags)
+
+
+def give_again() -> None:
+    """Set every gauge of this process to its last value."""
+    with _gauges_lock:
+        for (name, tags), value in _gauges.items():
+            if _ray_runs():
+                _metric(name).set(value, tags=dict(tags))
+
+
+@cache
+def _keep_giving() -> None:
+    threading.Thread(target=_give_again_for_ever, name="gauges", daemon=True).start()
+
+
+def _give_again_for_ever() -> None:
+    while True:
+        time.sleep(AGAIN_S)
+        try:
+            give_again()
+        except Exception as error:
+            _tell_once("(gauges)", f"{type(error).__name__}: {error}")
 
 
 @cache

@@ -79,7 +79,9 @@ def test_each_quantity_is_shown_and_each_shown_is_a_quantity() -> None:
         if "targets" in panel
     ]
     assert set().union(*asked) == QUANTITIES.keys()
-    assert {name for names in asked if len(names) == 1 for name in names} == QUANTITIES.keys(), "a panel of its own each"
+    assert {name for names in asked if len(names) == 1 for name in names} == QUANTITIES.keys(), (
+        "a panel of its own each"
+    )
 
 
 def test_histograms_are_asked_for_as_what_they_export() -> None:
@@ -161,6 +163,8 @@ def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, float, dict[str, s
     found: list[tuple[str, float, dict[str, str]]] = []
     monkeypatch.setitem(sys.modules, "ray", _Ray("ray"))
     monkeypatch.setattr(meter, "_metric", lambda name: _Metric(found, name))
+    monkeypatch.setattr(meter, "_gauges", {})
+    monkeypatch.setattr(meter, "_keep_giving", lambda: None)  # tests give again themselves
     monkeypatch.setenv("ORPO_RAY_RUN", "toy")
     return found
 
@@ -174,6 +178,17 @@ def test_a_step_s_line_gives_every_quantity_that_is_taken_from_it(given: list[An
     assert ("orpo_train_rows_total", (("origin", "initial"), *of_run)) not in values, "nothing is added"
     assert values["orpo_train_stale_rows_total", (*of_run, ("staleness", "1"))] == 1
     assert values["orpo_train_steps_total", of_run] == 1
+
+
+def test_gauges_alone_are_given_again_each_with_its_last_value(given: list[Any]) -> None:
+    for value in (2.0, 1.0):
+        meter.record("orpo_train_loss", value)
+        meter.record("orpo_train_steps_total")
+    meter.record("orpo_eval_accuracy", 0.5, split="test")
+    del given[:]
+    meter.give_again()
+    assert [(name, value) for name, value, _ in given] == [("orpo_train_loss", 1.0), ("orpo_eval_accuracy", 0.5)]
+    assert given[1][2] == {"run": "toy", "phase": "evaluate", "split": "test"}
 
 
 def test_a_number_that_is_none_is_not_given(given: list[Any]) -> None:
