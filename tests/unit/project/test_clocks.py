@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
-# Where the time of day is what is meant: time stamps in a run's record and events, in a submission's name, in MLflow's points.
-STAMPS = {"controller/machine.py", "controller/events.py", "client/operations.py", "tracking/to_mlflow.py"}
+# Where the time of day is what is meant: time stamps in a run's record, events and logs, in a submission's name, in MLflow's points.
+STAMPS = {
+    "controller/machine.py", "controller/events.py", "client/operations.py", "tracking/to_mlflow.py", "tracking/told.py",
+}  # fmt: skip
 WALL = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow"), ("datetime", "today")}
 
 
