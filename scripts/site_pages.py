@@ -111,7 +111,7 @@ def commands() -> str:
         lines += ["```", " ".join([*words, *options, *usage]), "```", ""]
         records = [record for parameter in command.params if (record := parameter.get_help_record(context))]
         if records:
-            lines += ["| | |", "|---|---|"]
+            lines += ["| argument or option | what it does |", "|---|---|"]
             lines += [f"| `{_cell(name)}` | {_text(words)} |" for name, words in records]
             lines.append("")
     return "\n".join(lines)
