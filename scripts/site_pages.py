@@ -50,7 +50,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/architecture.md",
         "docs/staleness.md",
         "docs/training.md",
-        "docs/faults.md",
+        "docs/reliability.md",
         "docs/security.md",
     ],
     "Project": ["CONTRIBUTING.md", "CHANGELOG.md"],
