@@ -30,6 +30,8 @@ def test_the_tools_of_the_environment_are_found_though_it_is_not_activated(monke
         "OMP_NUM_THREADS": "3",
         "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
         "DS_ACCELERATOR": "cpu",
+        "ORPO_RAY_RUN": "tiny",
+        "ORPO_RAY_RUN_DIRECTORY": str(Path("runs").resolve() / "tiny"),
         "PATH": os.pathsep.join([BIN, "/usr/bin", "/bin"]),
         "VLLM_HOST_IP": "127.0.0.1",  # where such a cluster listens
     }
@@ -51,4 +53,6 @@ def test_nodes_of_another_cluster_have_a_path_and_an_address_of_their_own(
 
 def test_a_job_submitted_with_settings_of_its_own_keeps_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(_JOB, json.dumps({"runtime_env": {"env_vars": {"OMP_NUM_THREADS": "8"}}}))
-    assert variables().keys() == {"RAY_DATA_DISABLE_PROGRESS_BARS", "DS_ACCELERATOR"}
+    assert variables().keys() == {
+        "RAY_DATA_DISABLE_PROGRESS_BARS", "DS_ACCELERATOR", "ORPO_RAY_RUN", "ORPO_RAY_RUN_DIRECTORY",
+    }  # fmt: skip
