@@ -23,7 +23,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
 from orpo_ray.phases.phase import Phase
-from orpo_ray.phases.retry import decide
+from orpo_ray.phases.retry import decide, whole
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.sampler import SamplerSpec
 from orpo_ray.sampling.stream import ordered_ingest, pair_stream
@@ -94,6 +94,7 @@ class Distill(Phase):
                 decision = decide(error, failures, context.config.limits.failures)
                 if not decision.retry:
                     raise decision.error from error
+                context.say("fault", error=whole(error))
                 context.say("note", text=decision.reason)
 
     def _attempt(self, context: RunContext, geometry: Geometry, attempt: Attempt, initial: Version, board: Any) -> None:

@@ -16,7 +16,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import evaluated_splits, running_evaluator, start_evaluator, wait_for
 from orpo_ray.phases.keys import evaluation_key
 from orpo_ray.phases.phase import Phase
-from orpo_ray.phases.retry import decide
+from orpo_ray.phases.retry import decide, whole
 from orpo_ray.phases.student import in_known_layout, student_directory
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.weights import Version
@@ -67,6 +67,7 @@ class Evaluate(Phase):
                 decision = decide(error, failures, limit, what="the evaluator", then="it is asked again")
                 if not decision.retry:
                     raise decision.error from error
+                context.say("fault", error=whole(error))
                 context.say("note", text=decision.reason)
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:

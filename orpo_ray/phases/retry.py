@@ -1,5 +1,7 @@
 """Which faults are worth another attempt, and which would only happen again."""
 
+import re
+import traceback
 from dataclasses import dataclass
 
 from orpo_ray.errors import OrpoRayError, StaleAttemptError
@@ -82,6 +84,19 @@ def _plain(error: OrpoRayError) -> OrpoRayError:
 
 
 def last_line(error: BaseException) -> str:
-    """What an exception comes to: Ray's tell the cause last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """What an exception comes to: Ray's tell the cause last. A line without a word says nothing."""
+    lines = [line.strip() for line in str(error).splitlines() if re.search(r"\w", line)]
     return lines[-1] if lines else type(error).__name__
+
+
+def whole(error: BaseException, limit: int = 20_000) -> str:
+    """The traceback of `error` and of those behind it, for the run's events; its last `limit` characters.
+
+    Ray Train's error tells of each rank's in 1,000 characters; they are added whole.
+    """
+    failures = getattr(error, "worker_failures", None)
+    behind = [
+        f"rank {rank}: {''.join(traceback.format_exception(failure))}"
+        for rank, failure in (failures.items() if isinstance(failures, dict) else ())
+    ]
+    return "\n".join([*behind, "".join(traceback.format_exception(error))])[-limit:]

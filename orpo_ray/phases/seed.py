@@ -15,7 +15,7 @@ from orpo_ray.pairs.from_traces import with_negatives, with_positives, without_s
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.phase import Phase
-from orpo_ray.phases.retry import decide
+from orpo_ray.phases.retry import decide, whole
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
 from orpo_ray.tasks import Task
@@ -110,6 +110,7 @@ class Seed(Phase):
                 )
                 if not decision.retry:
                     raise decision.error from None
+                context.say("fault", error=whole(error))
                 context.say("note", text=decision.reason)
         return draft.finish(blocks, key, _traces_made_from(context))
 

@@ -77,9 +77,9 @@ class Sampler:
         self._plan = Plan(spec.config.seed, phi, self._geometry, self._source.prompt_id)
         self._instead = "teacher" if spec.config.negatives_source == "teacher" else "initial"
         self._journal = Journal(spec.journal, self._geometry.global_batch)
-        self._reader = f"sampler-{(ray.get_runtime_context().get_actor_id() or os.urandom(4).hex())[:8]}"
-        # Ray restarts a killed actor under its old id: what its former life held is not read any more.
-        self._board.drop_reader.remote(self._reader)
+        actor = f"sampler-{(ray.get_runtime_context().get_actor_id() or os.urandom(4).hex())[:8]}"
+        self._reader = f"{actor}.{os.urandom(2).hex()}"  # Ray restarts a killed actor under its old id
+        self._board.enter.remote(actor, self._reader)
         self._starting = asyncio.Lock()
         self._live: LiveEngine | None = None
 

@@ -42,6 +42,8 @@ class WeightBoard:
         self._shelf = Shelf(initial, lasting=frozenset([EVALUATOR]))
         self._start: AttemptStart | None = None
         self._changed = asyncio.Condition()
+        self._lives: dict[str, str] = {}
+        self._dead: set[str] = set()
         self._to_evaluate: deque[Version] = deque()
         self._finished = False
         self._waiting: dict[object, tuple[str, int, float]] = {}
@@ -56,6 +58,7 @@ class WeightBoard:
         async with self._changed:
             self._shelf.start_attempt(start.number, current, older)
             self._start = start
+            self._lives, self._dead = {}, set()
             self._hear(f"attempt {start.number} began at step {start.step}")
             ends = [version for version in (self._initial, *older, current) if version.epoch is not None]
             self._to_evaluate = deque(dict.fromkeys(ends))
@@ -72,7 +75,7 @@ class WeightBoard:
         """Wait until rows up to `last_row` may be sampled; the version to sample with, held for `reader`.
 
         Raises:
-            StaleAttemptError: a newer attempt has begun.
+            StaleAttemptError: a newer attempt has begun, or `reader` is dead.
             WaitTimeout: the trainer published nothing for `timeout_s` seconds that opens the gate.
         """
         ticket, since = object(), time.monotonic()
@@ -81,6 +84,8 @@ class WeightBoard:
             async with asyncio.timeout(timeout_s), self._changed:
                 while True:
                     self._shelf.check(attempt)
+                    if reader in self._dead:
+                        raise StaleAttemptError(f"{reader} is dead and waits at the gate no more")
                     newest = self._shelf.newest
                     if self._gate.admits(last_row, newest.number):
                         self._shelf.hold(reader, newest.path)
@@ -119,9 +124,19 @@ class WeightBoard:
         """`reader` has done with the version in directory `path`."""
         self._shelf.release(reader, path)
 
-    async def drop_reader(self, reader: str) -> None:
-        """A reader is dead: its holds end."""
-        self._shelf.drop_reader(reader)
+    async def enter(self, actor: str, reader: str) -> None:
+        """`reader` is the life that `actor` begins: what its former life held ends, and what that one asked for.
+
+        Ray restarts a killed actor under its old id, while the calls of the killed process go on waiting here: one that
+        the gate let in later would hold a version for nobody.
+        """
+        async with self._changed:
+            former = self._lives.get(actor)
+            self._lives[actor] = reader
+            if former is not None:
+                self._dead.add(former)
+                self._shelf.drop_reader(former)
+                self._changed.notify_all()
 
     async def publish(self, attempt: int, version: Version) -> list[str]:
         """A new version is on the storage. Returns directories that nobody reads any more, for the caller to delete."""

@@ -292,8 +292,8 @@ def resumed(finished: Finished, student: Path, tmp_path_factory: pytest.TempPath
 def test_a_killed_run_goes_on_and_loses_and_repeats_nothing(resumed: Finished) -> None:
     check_ledger_is_the_plan(resumed.context)
     attempts = [line["attempt"] for line in ledger_of(resumed.context)]
-    notes = [facts for kind, facts in resumed.context.live["said"] if kind == "note"]
-    assert set(attempts) == {1, 2}, notes
+    faults = [facts["error"] for kind, facts in resumed.context.live["said"] if kind == "fault"]
+    assert set(attempts) == {1, 2}, "\n".join(faults)
     assert attempts == sorted(attempts)
     assert resumed.distill["attempts"] == 2
     assert [line["step"] for line in resumed.metrics] == list(range(1, STEPS + 1))

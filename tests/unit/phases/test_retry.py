@@ -11,7 +11,7 @@ from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
 from orpo_ray.errors import DataError, OrpoRayError, StaleAttemptError, VerifierError, WaitTimeout
-from orpo_ray.phases.retry import decide, our_error
+from orpo_ray.phases.retry import decide, our_error, whole
 
 BROKEN = VerifierError("task sums, row 1+1: LookupError: no table")
 
@@ -64,6 +64,17 @@ def test_a_fault_of_the_cluster_is_retried_up_to_the_limit(error: Exception) -> 
 def test_a_refused_call_of_an_older_attempt_is_retried() -> None:
     """It says that a newer start exists, not that the input is at fault."""
     assert decide(task_error(StaleAttemptError("a call of attempt 1 …")), failures=1, limit=3).retry
+
+
+def test_a_line_without_a_word_is_not_the_reason() -> None:
+    assert "(peer 10.0.0.7 is gone)" in decide(RuntimeError("peer 10.0.0.7 is gone\n().\n"), failures=1, limit=3).reason
+
+
+def test_the_runs_events_have_the_whole_traceback() -> None:
+    text = whole(raised_from(RuntimeError("outer"), task_error(BROKEN)))
+    assert "no table" in text and text.rstrip().endswith("RuntimeError: outer")
+    assert "rank 1: LookupError: two" in whole(in_worker_group(ValueError("one"), LookupError("two")))
+    assert whole(RuntimeError("x" * 100), limit=10) == "x" * 9 + "\n"
 
 
 def test_the_person_who_watches_reads_one_line() -> None:
