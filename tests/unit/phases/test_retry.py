@@ -72,7 +72,8 @@ def test_a_line_without_a_word_is_not_the_reason() -> None:
 
 def test_the_runs_events_have_the_whole_traceback() -> None:
     text = whole(raised_from(RuntimeError("outer"), task_error(BROKEN)))
-    assert "no table" in text and text.rstrip().endswith("RuntimeError: outer")
+    assert "no table" in text
+    assert text.rstrip().endswith("RuntimeError: outer")
     assert "rank 1: LookupError: two" in whole(in_worker_group(ValueError("one"), LookupError("two")))
     assert whole(RuntimeError("x" * 100), limit=10) == "x" * 9 + "\n"
 
