@@ -77,6 +77,11 @@ def start(config: RunConfig, initial: str, *, load_universal: bool = False) -> A
         model_parameters=[parameter for parameter in model.parameters() if parameter.requires_grad],
         config=deepspeed_config_of(train, on_cpu=on_cpu, load_universal=load_universal),
     )
+    if train.zero_stage == 3 and model.scorer is not None:
+        # DeepSpeed finds an external parameter itself, but only when it is used while partitioned. A loaded checkpoint
+        # leaves small ones whole; found in the trace of a later step, after a publication, it would end the run.
+        for parameter in model.scorer.own_parameters():
+            deepspeed.zero.register_external_parameter(model.scorer, parameter)
     return engine
 
 

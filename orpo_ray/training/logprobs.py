@@ -115,8 +115,7 @@ class TokenLogProbs(nn.Module):
     """The output layer as a source of log-probabilities.
 
     The layer itself belongs to the student: it is kept out of this module's own parameters, so that it has one name in
-    the state dict. Under ZeRO-3 the weight is then an external parameter of this module, which DeepSpeed gathers on
-    access in the forward pass and again before the backward pass.
+    the state dict. Under ZeRO-3 the layer's parameters are then external ones of this module: see `own_parameters`.
     """
 
     def __init__(self, head: nn.Linear, chunk_bytes: int = CHUNK_BYTES, kept_bytes: int = KEPT_BYTES) -> None:
@@ -124,6 +123,10 @@ class TokenLogProbs(nn.Module):
         self._kept_bytes = kept_bytes
         self._head = (head,)
         self._rows = chunk_rows(head.out_features, chunk_bytes)
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """Those of the layer, which DeepSpeed's ZeRO-3 has to gather for this module as if they were its own."""
+        return list(self._head[0].parameters())
 
     def forward(self, hidden_ND: Tensor, target_N: Tensor) -> Tensor:
         """Log-probabilities in nats, [N], float32 (float64 where the model is)."""

@@ -18,6 +18,7 @@ from orpo_ray.config import RunConfig
 from orpo_ray.training import deepspeed_engine, stats
 from orpo_ray.training.batching import FILLER, TokenGroup
 from orpo_ray.training.checkpoint import load_checkpoint, save_checkpoint, world_size
+from orpo_ray.training.publish import gather_student
 from orpo_ray.training.sharing import share_batch
 from tests.integration.training.test_zero_stages import free_port
 from tests.tiny.models import make_model
@@ -51,6 +52,8 @@ class Plan:
 
     Attributes:
         batches: a global batch for each step.
+        persistent: small parameters stay on every rank from step to step, as DeepSpeed has it where nobody says otherwise.
+        publishes: the student is gathered after each step.
         load, save: checkpoint directories.
     """
 
@@ -62,6 +65,8 @@ class Plan:
     precision: str = "fp32"
     student: str = "neox"
     objective: str = "orpo"
+    persistent: bool = False
+    publishes: bool = False
     load: str | None = None
     save: str | None = None
 
@@ -72,7 +77,7 @@ Found = dict[str, list[dict[str, Any]]]
 def config_of(plan: Plan, directory: Path) -> RunConfig:
     train = {"zero_stage": plan.stage, "precision": plan.precision, "objective": plan.objective}
     train |= {"learning_rate": 1e-3, "max_grad_norm": 0.5}
-    if plan.stage == 3:  # every parameter is partitioned, however small
+    if plan.stage == 3 and not plan.persistent:  # every parameter is partitioned, however small
         train["deepspeed"] = {"zero_optimization": {"stage3_param_persistence_threshold": 0}}
     return tiny_config(directory / "runs", directory / plan.student, train=train)
 
@@ -95,6 +100,8 @@ def run_plan(plan: Plan, directory: Path, rank: int, ranks: int) -> list[dict[st
             | {"norm": result.grad_norm, "applied": result.applied, "not_finite": result.not_finite}
             | {"micro_steps": len(shares[0].micro_batches), "balance": result.time_balance}
         )
+        if plan.publishes:
+            gather_student(engine.module.student, partitioned=plan.stage == 3, rank=rank, precision="fp32")
     if plan.save:
         facts = {"step": 0, "version": 0, "version_path": "", "version_step": 0, "world_size": ranks}
         save_checkpoint(engine, directory / plan.save, facts, rank=rank, barrier=dist.barrier)
@@ -141,6 +148,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
             ("unbroken", [batches[0], batches[2]], {"student": "broken", "micro_batch": 1}),
             ("poisoned", [batches[0], poisoned, batches[2]], {"student": "broken", "micro_batch": 1}),
         )
+    ]
+    plans += [
+        Plan("first-persistent", batches[:HALF], stage=3, persistent=True, save="first-persistent"),
+        Plan("rest-persistent", batches[HALF:], stage=3, persistent=True, publishes=True, load="first-persistent"),
     ]
     plans.append(Plan("gradient", batches[:1], objective="tests.tiny.objectives:InfiniteGradient"))
     plans += [
@@ -204,6 +215,11 @@ def test_the_stages_agree(found: Found, stage: int) -> None:
 def test_two_ranks_then_one_then_two_train_as_two_throughout(found: Found, stage: int) -> None:
     resumed = [step for name in ("first", "second", "third") for step in found[f"{name}-{stage}"]]
     check_same(resumed, found[f"whole-{stage}"], 1e-5)
+
+
+def test_a_resumed_student_is_published_and_trained_on(found: Found) -> None:
+    """Parameters that a checkpoint's loading left whole on every rank, and publishing did not."""
+    check_same(found["first-persistent"] + found["rest-persistent"], found["whole-3"], 1e-5)
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

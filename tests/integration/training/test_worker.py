@@ -96,7 +96,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_the_prompts_named(tmp_path:
     with pytest.raises(NonFiniteLossError) as raised:
         Distill().run(context)
     source = PairSource(context.layout.pairs)
-    plan = Plan(context.config.seed, 0.0, context.config.geometry(len(source)), source.prompt_id)
+    plan = Plan(context.config.seed, (0.0,), context.config.geometry(len(source)), source.prompt_id)
     first = sorted(plan.row(index).prompt_id for index in range(8))
     assert str(raised.value) == f"step 1: the loss is not finite for prompts {', '.join(first)}; nothing was updated"
     assert notes(context) == []
