@@ -121,6 +121,27 @@ def teacher(
     serve_until_stopped(load_config(file, [*(set_ or ()), *unasked]))
 
 
+@app.command()
+def serve(
+    storage: Annotated[Path, typer.Option(metavar="DIR", help="Where runs lie: their storage.path.")] = Path("runs"),
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; others than this machine reach 0.0.0.0.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 for a free one.")] = 8000,
+    token_env: Annotated[
+        str, typer.Option(metavar="NAME", help="Environment variable with the token that the service asks for.")
+    ] = "ORPO_RAY_SERVICE_TOKEN",
+    insecure: Annotated[bool, typer.Option("--insecure", help="Ask for no token.")] = False,
+) -> None:
+    """Serve runs to clients and browsers until Ctrl-C.
+
+    A REST API and a page to submit, watch and stop runs; on the cluster at RAY_ADDRESS, or on one of its own.
+    """
+    from orpo_ray.cli.service import serve_runs
+
+    serve_runs(storage, host, port, token_env, insecure=insecure)
+
+
 @app.command("eval")
 def evaluate(
     file: File,

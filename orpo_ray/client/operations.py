@@ -23,7 +23,7 @@ from orpo_ray.client.files import What, parse_printed, read_lines
 from orpo_ray.client.jobs import Job, Placement
 from orpo_ray.client.package import CONFIG_FILE, make_package
 from orpo_ray.client.result import RunResult, run_result
-from orpo_ray.client.status import NAME, STORAGE, RunState, RunStatus, read_log, run_status
+from orpo_ray.client.status import NAME, STORAGE, RunState, RunStatus, read_log, run_state, run_status
 from orpo_ray.client.steps import Emit, Sleep, Steps, T, Work
 from orpo_ray.config import RunConfig, dump_config, load_config, parse_config
 from orpo_ray.errors import InputError, WaitTimeout
@@ -158,6 +158,14 @@ def find(identity: str) -> Steps[str]:
         f"{identity}: the cluster knows no run of this name or id; "
         + (f"the newest there are {known}" if known else "there are none")
     )
+
+
+def newest_of(name: str, storage: str) -> Steps[tuple[str, RunState] | None]:
+    """Id and state of the newest job on the run `name` below `storage`; None where the cluster knows none."""
+    for job in reversed((yield from jobs.submitted_jobs())):
+        if _is_run(job) and (yield from _named(job)) == (name, storage):
+            return job.id, run_state(job)
+    return None
 
 
 def status(identity: str) -> Steps[RunStatus]:

@@ -111,7 +111,7 @@ def read_log(log: str) -> LogFacts:
 def run_status(job: Job, log: str) -> RunStatus:
     """The status of the run that is `job`."""
     facts = read_log(log)
-    state = _state(job)
+    state = run_state(job)
     message = ""
     if state in (RunState.FAILED, RunState.REFUSED):
         # Without a word of its own the driver was killed, or never started; Ray then says which.
@@ -136,7 +136,8 @@ def run_status(job: Job, log: str) -> RunStatus:
 NAME, STORAGE = "orpo_ray.run", "orpo_ray.storage"
 
 
-def _state(job: Job) -> RunState:
+def run_state(job: Job) -> RunState:
+    """How the run that is `job` does."""
     match job.status:
         case "PENDING":
             return RunState.PENDING

@@ -1,6 +1,5 @@
 """The teacher as a Ray Serve application: vLLM behind the OpenAI API, from the run's configuration."""
 
-import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from orpo_ray.config import RunConfig
 from orpo_ray.engine.vllm_engine import engine_arguments, prepare_environment
 from orpo_ray.errors import InputError
 from orpo_ray.tasks.prompts import PLAIN_TEMPLATE
+from orpo_ray.teacher.key_gate import digest
 
 if TYPE_CHECKING:
     from ray.serve.deployment import Application
@@ -51,7 +51,7 @@ def teacher_app(config: RunConfig, key: str | None = None) -> "Application":
     if key is not None:
         arguments["ingress_cls_config"] = {
             "ingress_cls": "orpo_ray.teacher.keyed_ingress:KeyedIngress",
-            "ingress_extra_kwargs": {"key_sha256": hashlib.sha256(key.encode()).hexdigest()},
+            "ingress_extra_kwargs": {"key_sha256": digest(key)},
         }
     return build_openai_app(arguments)
 

@@ -22,7 +22,7 @@ from orpo_ray.config.models import TeacherConfig
 from orpo_ray.teacher.access import TeacherAccess
 from orpo_ray.teacher.caller import BLOCK_PROMPTS, BLOCKS, TeacherCaller
 from orpo_ray.teacher.judging import Judging, TeacherJudge
-from orpo_ray.teacher.serving import NODE_LABEL
+from orpo_ray.teacher.on_serve import NODE_LABEL
 
 
 def judged_blocks(

@@ -24,7 +24,7 @@ from orpo_ray.teacher.access import TeacherAccess
 from orpo_ray.teacher.caller import Asking
 from orpo_ray.teacher.judging import Judging
 from orpo_ray.teacher.pipeline import judged_blocks
-from orpo_ray.teacher.serving import NODE_LABEL, _head, _head_port
+from orpo_ray.teacher.on_serve import NODE_LABEL, _head_port, head_node
 from tests.tiny.runs import tiny_config
 from tests.tiny.where import NODES
 
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     asked.mkdir()
     environment = {"PYTHONPATH": os.environ["PYTHONPATH"], NODES: str(asked)}
     ray.init(address=cluster.address, runtime_env={"env_vars": environment}, log_to_driver=False)
-    head = _head()["NodeID"]
+    head = head_node()["NodeID"]
     (other,) = [node["NodeID"] for node in ray.nodes() if node["NodeID"] != head]
     config = tiny_config(
         Path("runs"),

@@ -11,7 +11,8 @@ import pytest
 from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.errors import InputError
 from orpo_ray.teacher.key import served_key
-from orpo_ray.teacher.keyed_ingress import KeyedIngress, KeyGate, admits
+from orpo_ray.teacher.key_gate import KeyGate, admits
+from orpo_ray.teacher.keyed_ingress import KeyedIngress
 from orpo_ray.teacher.serving import TeacherEndpoint, usage
 
 DIGEST = hashlib.sha256(b"the key").hexdigest()

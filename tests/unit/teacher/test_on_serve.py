@@ -1,4 +1,4 @@
-"""The port that a served teacher listens on, and what is said of one that is not up; no cluster."""
+"""The port that an application on Serve listens on, and what is said of one that is not up; no cluster."""
 
 import socket
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orpo_ray.errors import InputError
-from orpo_ray.teacher.serving import APP, _state, _usable_port
+from orpo_ray.teacher.on_serve import _usable_port, state
 
 
 def test_a_port_that_is_taken_is_named() -> None:
@@ -15,10 +15,10 @@ def test_a_port_that_is_taken_is_named() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(InputError, match=rf"teacher.serve.port: 127.0.0.1:{port} cannot be used \(Address already"):
-            _usable_port("127.0.0.1", port)
-    assert _usable_port("127.0.0.1", port) == port
-    assert _usable_port("127.0.0.1", 0) > 1023
+        with pytest.raises(InputError, match=rf"--port: 127.0.0.1:{port} cannot be used \(Address already"):
+            _usable_port("127.0.0.1", port, "--port")
+    assert _usable_port("127.0.0.1", port, "--port") == port
+    assert _usable_port("127.0.0.1", 0, "--port") > 1023
 
 
 def serve_status(**applications: Any) -> Any:
@@ -28,15 +28,15 @@ def serve_status(**applications: Any) -> Any:
 
 
 def test_it_says_what_is_missing() -> None:
-    assert _state(serve_status(), "head") == "HTTP proxy STARTING; no application yet"
-    assert _state(serve_status(), "lost").startswith("HTTP proxy none")
+    assert state(serve_status(), "app", "head") == "HTTP proxy STARTING; no application yet"
+    assert state(serve_status(), "app", "lost").startswith("HTTP proxy none")
     replica = SimpleNamespace(replica_states={"STARTING": 1, "RUNNING": 2}, message="waiting for 1 CPU")
     application = SimpleNamespace(
         status="DEPLOYING",
         message="",
         deployments={"teacher": replica, "ingress": SimpleNamespace(replica_states={}, message="")},
     )
-    assert _state(serve_status(**{APP: application}), "head") == (
+    assert state(serve_status(app=application), "app", "head") == (
         "HTTP proxy STARTING; application DEPLOYING; teacher, replicas: 1 STARTING, 2 RUNNING. waiting for 1 CPU; "
         "ingress, replicas: none."
     )

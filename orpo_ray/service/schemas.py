@@ -1,0 +1,122 @@
+"""What the control plane takes and gives, as JSON."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Submission(BaseModel):
+    """A run to be started, or gone on with: the same name goes on where it stopped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    config: dict[str, Any] | None = Field(None, description="The run's configuration, section by section.")
+    yaml: str | None = Field(None, description="The same as the text of a YAML file; one of the two is given.")
+    fresh: bool = Field(False, description="Remove what the run's distillation left, and start it anew.")
+
+
+class Submitted(BaseModel):
+    """A run that the cluster has taken."""
+
+    name: str = Field(description="Under which the service knows it from now on.")
+    job: str = Field(description="Ray's id of the job that works on it.")
+
+
+class Progress(BaseModel):
+    """How far the phase at work is."""
+
+    phase: str
+    done: int
+    total: int
+    details: str = Field(description="Rates and means, for people.")
+    seconds_left: float | None = Field(description="From the pace of the last minutes; null where it is not known.")
+
+
+class Accuracy(BaseModel):
+    """Right answers on held-out prompts, with the Wilson 95 % interval as shares."""
+
+    correct: int
+    total: int
+    rate: float | None
+    low: float
+    high: float
+
+
+class RunSummary(BaseModel):
+    """A run in a list."""
+
+    name: str
+    state: str = Field(description="pending, running, done, failed, interrupted or killed.")
+    phase: str | None = Field(description="That works, or worked last.")
+    started: str | None = Field(description="ISO 8601, UTC.")
+    finished: str | None
+    error: str | None
+    before: Accuracy | None = Field(description="The student before training, on test prompts.")
+    now: Accuracy | None = Field(description="The student as it was evaluated last.")
+    teacher: Accuracy | None
+
+
+class RunPage(BaseModel):
+    """A page of runs, the newest first."""
+
+    items: list[RunSummary]
+    next: str | None = Field(description="`after` of the next page; null where there is none.")
+
+
+class RunDetail(BaseModel):
+    """A run in full."""
+
+    name: str
+    state: str
+    job: str | None = Field(
+        description="Ray's id of the newest job that works, or worked, on it; null where it is forgotten."
+    )
+    progress: Progress | None
+    report: dict[str, Any] | None = Field(
+        description="What `orpo-ray show --json` prints; null before the run has begun."
+    )
+
+
+class Lines(BaseModel):
+    """A page of a file of JSON lines that may grow."""
+
+    items: list[dict[str, Any]]
+    next: int = Field(description="`after` of the next page, also where there is nothing more yet.")
+    more: bool = Field(description="Whether there is more already.")
+
+
+class Rows(BaseModel):
+    """A page of traces or pairs."""
+
+    items: list[dict[str, Any]]
+    next: int | None = Field(description="`after` of the next page; null at the end.")
+    looked_at: int = Field(description="Rows that the filters were put to; a page may be short, and not the last.")
+
+
+class Evaluations(BaseModel):
+    """Evaluations by split and epoch, each with some sample answers."""
+
+    items: list[dict[str, Any]]
+
+
+class Health(BaseModel):
+    """Whether the service works."""
+
+    status: str
+    service: str = "orpo_ray"
+    version: str
+
+
+class Readiness(BaseModel):
+    """Whether it can do its work, and why not."""
+
+    ready: bool
+    storage: str
+    cluster: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+    problems: list[str] = Field(default_factory=list, description="Every mistake of a configuration.")
