@@ -119,7 +119,8 @@ class Evaluator:
         record("orpo_eval_epoch", answered["epoch"], split=split)
         record("orpo_eval_tokens_total", answered["mean_tokens"] * answered["total"], split=split)
         counts = {name: answered[name] for name in ("epoch", "version", "correct", "total", "seconds")}
-        tell("evaluator.done", phase="evaluate", split=split, **counts)
+        tokens = round(answered["mean_tokens"] * answered["total"])
+        tell("evaluator.done", phase="evaluate", split=split, tokens=tokens, **counts)
         return answered
 
     async def _load(self, version: Version) -> None:

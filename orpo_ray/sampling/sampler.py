@@ -102,6 +102,7 @@ class Sampler:
         began = time.monotonic()
         with timed("orpo_sampler_gate_seconds"):
             version = await self._admit(indices[-1])
+        waited = time.monotonic() - began
         plan = replace(self._plan, phi=version.phi) if version.phi else self._plan
         rows = [plan.row(index) for index in indices]
         try:
@@ -115,6 +116,8 @@ class Sampler:
         tell(
             "sampler.block", phase="distill", row=indices[0], rows=len(indices), epoch=rows[0].epoch, version=number,
             attempt=self._spec.attempt, prompt_ids=[row.prompt_id for row in rows], seconds=round(seconds, 3),
+            waited=round(waited, 3),
+            tokens=sum(len(one.completion.token_ids) for judged in sampled.values() for one in judged),
         )  # fmt: skip
         return table
 

@@ -26,6 +26,7 @@ from orpo_ray.report.filters import Filters, Range
 from orpo_ray.service.guard import BodyLimit, Headers
 from orpo_ray.service.runs import Runs
 from orpo_ray.service.schemas import (
+    Activity,
     Evaluations,
     Health,
     Lines,
@@ -193,6 +194,11 @@ def _add_runs(app: FastAPI, runs: Runs) -> None:
     async def evaluations(name: str) -> Evaluations:
         """Accuracy by split and epoch, with sample answers."""
         return Evaluations(items=await runs.evaluations(name))
+
+    @app.get("/v1/runs/{name}/activity", tags=["runs"])
+    async def activity(name: str) -> Activity:
+        """Tokens a second and utilisation of teacher, samplers, trainer and evaluator."""
+        return Activity(items=await runs.activity(name))
 
 
 async def _event_stream(runs: Runs, name: str, after: int) -> AsyncIterator[str]:

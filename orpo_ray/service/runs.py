@@ -23,8 +23,9 @@ from orpo_ray.report.browse import PairRow, RunTraces, TraceRow
 from orpo_ray.report.filters import Filters
 from orpo_ray.report.progress import progressed
 from orpo_ray.report.show import read_evaluations, run_report
+from orpo_ray.service.activity import activity
 from orpo_ray.service.lines import Page, last_lines, read_page
-from orpo_ray.service.schemas import Progress, Rows, RunDetail, RunSummary, Submitted
+from orpo_ray.service.schemas import GroupActivity, Progress, Rows, RunDetail, RunSummary, Submitted
 
 Log = Literal["events", "metrics"]
 Kind = Literal["traces", "pairs"]
@@ -183,6 +184,15 @@ class Runs:
         directory = self._layout(name).evaluations
         found = await asyncio.to_thread(read_evaluations, directory)
         return [{key: value for key, value in one.items() if key != "right"} for one in found]
+
+    async def activity(self, name: str) -> list[GroupActivity]:
+        """What the groups of workers do.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        logs = self._layout(name).run / "logs"
+        return await self._once(("activity", name), lambda: asyncio.to_thread(activity, logs))
 
     async def rows(self, name: str, kind: Kind, filters: Filters, after: int, limit: int) -> Rows:
         """Traces or pairs that match, from the row `after` on.

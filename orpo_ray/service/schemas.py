@@ -63,6 +63,25 @@ class RunPage(BaseModel):
     next: str | None = Field(description="`after` of the next page; null where there is none.")
 
 
+class GroupActivity(BaseModel):
+    """What one group of workers does, over the last minutes in which anything was done."""
+
+    group: str = Field(description="teacher, samplers, trainer or evaluator.")
+    workers: int
+    tokens_per_s: float = Field(description="Sampled, or trained on, by the whole group.")
+    utilisation: float = Field(
+        description="Share of the time with work in hand, waiting at the gate left out; a mean over workers."
+    )
+    seconds: float = Field(description="Length of the window.")
+    until: str = Field(description="Its end: when the last worker of any group was done with something.")
+
+
+class Activity(BaseModel):
+    """What the groups of a run do."""
+
+    items: list[GroupActivity]
+
+
 class RunDetail(BaseModel):
     """A run in full."""
 

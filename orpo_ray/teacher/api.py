@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from orpo_ray.errors import InputError, OrpoRayError, TeacherError
 from orpo_ray.tasks import Message, Row
 from orpo_ray.teacher.protocol import Sample
 from orpo_ray.tracking.meter import record, timed
+from orpo_ray.tracking.told import tell
 
 if TYPE_CHECKING:
     import httpx
@@ -101,9 +103,12 @@ class ApiTeacher:
     async def _ask(self, messages: Sequence[Message], options: dict[str, Any], *, n: int, seed: int) -> list[Sample]:
         async with self._in_flight:
             chat: Any = self._client.chat.completions
+            began = time.monotonic()
             with timed("orpo_teacher_request_seconds"):
                 answer = await chat.create(model=self._model, messages=list(messages), n=n, seed=seed, **options)
-        record("orpo_teacher_tokens_total", answer.usage.completion_tokens if answer.usage else 0)
+        tokens = answer.usage.completion_tokens if answer.usage else 0
+        record("orpo_teacher_tokens_total", tokens)
+        tell("teacher.answered", phase="teach", tokens=tokens, seconds=round(time.monotonic() - began, 3))
         choices = sorted(answer.choices or [], key=lambda choice: choice.index)
         return [Sample(choice.message.content or "", choice.finish_reason == "length") for choice in choices]
 

@@ -130,6 +130,7 @@ class Rank:
         Args:
             groups: the rows of the global batch that the stream gave this rank.
         """
+        began = time.monotonic()
         step, geometry, train = self._step, self._geometry, self._config.train
         rows = self._rows_of_all_ranks(groups)
         tokens, cut = self._tokens(rows)
@@ -160,6 +161,8 @@ class Rank:
                 counts=counts,
             )
             self._clock = now
+        seconds = round(time.monotonic() - began, 4)
+        tell("train.step", phase="distill", step=step, rank=self.rank, tokens=own.tokens, seconds=seconds)
         if step % geometry.steps_per_epoch == 0:
             self._phi = self._phis(step // geometry.steps_per_epoch)
         if geometry.version_at(step) > self._version.number:

@@ -139,7 +139,7 @@ def test_no_runs_are_an_empty_page(api: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["nothing", "..", "%2e%2e%2fsecret", "toy%2f..%2f..%2fsecret"])
-@pytest.mark.parametrize("rest", ["", "/events", "/metrics", "/evaluations", "/traces", "/pairs"])
+@pytest.mark.parametrize("rest", ["", "/events", "/metrics", "/activity", "/evaluations", "/traces", "/pairs"])
 def test_what_is_no_run_is_404(api: TestClient, storage: Path, path: str, rest: str) -> None:
     write_finished_run(storage)
     secret = storage.parent / "secret"
@@ -272,7 +272,7 @@ def test_openapi_names_every_route_and_what_it_gives(api: TestClient) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     assert set(paths) == {
         "/healthz", "/readyz", "/v1/runs", "/v1/runs/{name}", "/v1/runs/{name}/stop", "/v1/runs/{name}/events",
-        "/v1/runs/{name}/metrics", "/v1/runs/{name}/evaluations", "/v1/runs/{name}/traces", "/v1/runs/{name}/pairs",
+        "/v1/runs/{name}/activity", "/v1/runs/{name}/metrics", "/v1/runs/{name}/evaluations", "/v1/runs/{name}/traces", "/v1/runs/{name}/pairs",
     }  # fmt: skip
     for path in paths.values():
         for route in path.values():
