@@ -5,8 +5,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from orpo_ray.client import jobs, operations
+from orpo_ray.client import operations
 from orpo_ray.client.address import dashboard_address, find_token
+from orpo_ray.client.either import Operations
 from orpo_ray.client.files import What
 from orpo_ray.client.jobs import Placement
 from orpo_ray.client.local import LocalCluster
@@ -27,12 +28,13 @@ class Client:
             run.wait()
             print(run.result().path)
 
-    It talks to Ray's Jobs API on the cluster's dashboard, over HTTP; Ray is not started here, nor imported.
+    It talks to Ray's Jobs API on the cluster's dashboard, or to a service (`orpo-ray serve`), over HTTP; Ray is not started
+    here, nor imported.
 
     Args:
-        address: of the dashboard, as http://HEAD:8265; RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's where
-            left out.
-        token: of the cluster; RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or Ray's own file of this user
+        address: of the dashboard, as http://HEAD:8265, or of a service, which is told apart by what answers;
+            RAY_API_SERVER_ADDRESS, RAY_ADDRESS or this machine's dashboard where left out.
+        token: of the service, or of the cluster; RAY_AUTH_TOKEN, the file that RAY_AUTH_TOKEN_PATH names, or Ray's own file of this user
             where left out.
 
     Raises:
@@ -44,6 +46,7 @@ class Client:
         self.address = dashboard_address(address)
         found = find_token(token, self.address)
         self._http = Blocking(self.address, {"Authorization": f"Bearer {found}"} if found else {})
+        self._operations = Operations()
         self._cluster: LocalCluster | None = None
 
     @classmethod
@@ -66,7 +69,7 @@ class Client:
         except BaseException:
             cluster.close()
             raise
-        client._cluster = cluster
+        client._cluster, client._operations = cluster, Operations(is_cluster=True)
         return client
 
     def submit(
@@ -92,11 +95,11 @@ class Client:
             RefusedError: another job works on this run.
         """
         how = Submission(fresh, driver, Path(working_dir) if working_dir else None, env)
-        return Run(self, self._http.finish(operations.submit(config, how, self._here)))
+        return Run(self, self._http.finish(self._operations.submit(config, how, self._here)))
 
     def runs(self) -> "list[Run]":
         """The runs that the cluster remembers, oldest first; those of a plain `ray job submit` among them."""
-        return [Run(self, identity) for identity in self._http.finish(operations.runs())]
+        return [Run(self, identity) for identity in self._http.finish(self._operations.runs())]
 
     def run(self, id: str) -> "Run":
         """The run of this id, or the newest of this name.
@@ -104,11 +107,11 @@ class Client:
         Raises:
             UnknownRunError: there is none.
         """
-        return Run(self, self._http.finish(operations.find(id)))
+        return Run(self, self._http.finish(self._operations.find(id)))
 
     def ray_version(self) -> str:
         """The version of Ray on the cluster; also the cheapest way to see that it is reached."""
-        return self._http.finish(jobs.ray_version())
+        return self._http.finish(self._operations.ray_version())
 
     def close(self) -> None:
         """Close connections; a cluster of `Client.local` ends, and its runs with it."""
@@ -144,11 +147,11 @@ class Run:
 
     def __init__(self, client: Client, id: str) -> None:
         self._client, self.id = client, id
-        self._http = client._http
+        self._http, self._operations = client._http, client._operations
 
     def status(self) -> RunStatus:
         """Where it stands: state, phase, and why it failed."""
-        return self._http.finish(operations.status(self.id))
+        return self._http.finish(self._operations.status(self.id))
 
     def wait(self, timeout: float | None = None) -> RunStatus:
         """Wait until it is over: done, or stopped.
@@ -161,11 +164,11 @@ class Run:
             RunFailedError: it failed; the error knows the phase and the reason.
             WaitTimeout: it works on.
         """
-        return self._http.finish(operations.wait(self.id, timeout))
+        return self._http.finish(self._operations.wait(self.id, timeout))
 
     def logs(self, follow: bool = False) -> Iterator[str]:
         """What it has printed, in pieces; with `follow`, also what it prints until it is over."""
-        return self._http.stream(operations.follow(self.id, on=follow))
+        return self._http.stream(self._operations.follow(self.id, on=follow))
 
     def metrics(self) -> list[dict[str, Any]]:
         """One line an optimizer step, of the committed lineage."""
@@ -191,7 +194,7 @@ class Run:
         Raises:
             WaitTimeout: it did not end in time.
         """
-        return self._http.finish(operations.stop(self.id))
+        return self._http.finish(self._operations.stop(self.id))
 
     def result(self) -> RunResult:
         """The exported student, and the table of evaluations.
@@ -200,10 +203,10 @@ class Run:
             RefusedError, RunFailedError: as `wait`.
             RunNotFinishedError: it is not done.
         """
-        return self._http.finish(operations.result(self.id, self._client._here))
+        return self._http.finish(self._operations.result(self.id, self._client._here))
 
     def __repr__(self) -> str:
         return f"Run({self.id!r})"
 
     def _lines(self, what: What, limit: int | None = None) -> list[dict[str, Any]]:
-        return self._http.finish(operations.lines(self.id, what, limit, self._client._here))
+        return self._http.finish(self._operations.lines(self.id, what, limit, self._client._here))

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from orpo_ray.client import jobs, operations
+from orpo_ray.client import operations
 from orpo_ray.client.address import dashboard_address, find_token
+from orpo_ray.client.either import Operations
 from orpo_ray.client.files import What
 from orpo_ray.client.jobs import Placement
 from orpo_ray.client.local import LocalCluster
@@ -33,6 +34,7 @@ class AsyncClient:
         self.address = dashboard_address(address)
         found = find_token(token, self.address)
         self._http = Awaiting(self.address, {"Authorization": f"Bearer {found}"} if found else {})
+        self._operations = Operations()
         self._cluster: LocalCluster | None = None
 
     @classmethod
@@ -40,7 +42,7 @@ class AsyncClient:
         """As `Client.local`."""
         cluster = await asyncio.to_thread(LocalCluster, cpus)
         client = cls(cluster.address, cluster.token)
-        client._cluster = cluster
+        client._cluster, client._operations = cluster, Operations(is_cluster=True)
         return client
 
     async def submit(
@@ -54,19 +56,19 @@ class AsyncClient:
     ) -> "AsyncRun":
         """As `Client.submit`."""
         how = Submission(fresh, driver, Path(working_dir) if working_dir else None, env)
-        return AsyncRun(self, await self._http.finish(operations.submit(config, how, self._here)))
+        return AsyncRun(self, await self._http.finish(self._operations.submit(config, how, self._here)))
 
     async def runs(self) -> "list[AsyncRun]":
         """As `Client.runs`."""
-        return [AsyncRun(self, identity) for identity in await self._http.finish(operations.runs())]
+        return [AsyncRun(self, identity) for identity in await self._http.finish(self._operations.runs())]
 
     async def run(self, id: str) -> "AsyncRun":
         """As `Client.run`."""
-        return AsyncRun(self, await self._http.finish(operations.find(id)))
+        return AsyncRun(self, await self._http.finish(self._operations.find(id)))
 
     async def ray_version(self) -> str:
         """As `Client.ray_version`."""
-        return await self._http.finish(jobs.ray_version())
+        return await self._http.finish(self._operations.ray_version())
 
     async def close(self) -> None:
         """As `Client.close`."""
@@ -99,19 +101,19 @@ class AsyncRun:
 
     def __init__(self, client: AsyncClient, id: str) -> None:
         self._client, self.id = client, id
-        self._http = client._http
+        self._http, self._operations = client._http, client._operations
 
     async def status(self) -> RunStatus:
         """As `Run.status`."""
-        return await self._http.finish(operations.status(self.id))
+        return await self._http.finish(self._operations.status(self.id))
 
     async def wait(self, timeout: float | None = None) -> RunStatus:
         """As `Run.wait`."""
-        return await self._http.finish(operations.wait(self.id, timeout))
+        return await self._http.finish(self._operations.wait(self.id, timeout))
 
     def logs(self, follow: bool = False) -> AsyncIterator[str]:
         """As `Run.logs`."""
-        return self._http.stream(operations.follow(self.id, on=follow))
+        return self._http.stream(self._operations.follow(self.id, on=follow))
 
     async def metrics(self) -> list[dict[str, Any]]:
         """As `Run.metrics`."""
@@ -131,14 +133,14 @@ class AsyncRun:
 
     async def stop(self) -> RunStatus:
         """As `Run.stop`."""
-        return await self._http.finish(operations.stop(self.id))
+        return await self._http.finish(self._operations.stop(self.id))
 
     async def result(self) -> RunResult:
         """As `Run.result`."""
-        return await self._http.finish(operations.result(self.id, self._client._here))
+        return await self._http.finish(self._operations.result(self.id, self._client._here))
 
     def __repr__(self) -> str:
         return f"AsyncRun({self.id!r})"
 
     async def _lines(self, what: What, limit: int | None = None) -> list[dict[str, Any]]:
-        return await self._http.finish(operations.lines(self.id, what, limit, self._client._here))
+        return await self._http.finish(self._operations.lines(self.id, what, limit, self._client._here))

@@ -104,18 +104,26 @@ def submit(configuration: Configuration, how: Submission, here: Here | None) -> 
     )
 
 
+def checked_shape(configuration: Configuration) -> RunConfig:
+    """The configuration in a file or a mapping.
+
+    Raises:
+        ConfigError, InputError: what is wrong with it.
+    """
+    if isinstance(configuration, RunConfig):
+        return configuration
+    if isinstance(configuration, str | Path):
+        return load_config(configuration)
+    return parse_config(configuration)
+
+
 def checked(configuration: Configuration, how: Submission, here: Here | None) -> RunConfig:
     """The configuration, if it may be submitted.
 
     Raises:
         ConfigError, InputError: what is wrong with it.
     """
-    if isinstance(configuration, RunConfig):
-        config = configuration
-    elif isinstance(configuration, str | Path):
-        config = load_config(configuration)
-    else:
-        config = parse_config(configuration)
+    config = checked_shape(configuration)
     secret = [name for name in how.env or {} if _SECRET.search(name)]
     if secret:
         raise InputError(

@@ -156,6 +156,11 @@ def _time(milliseconds: int | None) -> datetime | None:
     return None if not milliseconds else datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
+def run_time(iso: str | None) -> datetime | None:
+    """A time as a run's record has it."""
+    return None if iso is None else datetime.fromisoformat(iso)
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it said nothing"

@@ -53,6 +53,9 @@ class Jobs(Protocol):
     async def newest_of(self, name: str, storage: str) -> tuple[str, RunState] | None:
         """Id and state of the newest job on a run; None where the cluster knows none."""
 
+    async def message(self, job: str) -> str:
+        """Why it failed, or was refused; empty where it did not."""
+
     async def stop(self, job: str) -> None:
         """Ask it to stop, and wait until it has."""
 
@@ -81,6 +84,9 @@ class ClusterJobs:
 
     async def newest_of(self, name: str, storage: str) -> tuple[str, RunState] | None:
         return await self._http.finish(operations.newest_of(name, storage))
+
+    async def message(self, job: str) -> str:
+        return (await self._http.finish(operations.status(job))).message
 
     async def stop(self, job: str) -> None:
         await self._http.finish(operations.stop(job))
@@ -244,11 +250,17 @@ class Runs:
         except UnknownRunError:
             if job is None:
                 raise
-            return RunDetail(name=name, state=job[1], job=job[0], progress=None, report=None)
+            error = await self._jobs.message(job[0]) if job[1].over else None
+            return RunDetail(name=name, state=job[1], job=job[0], error=error, progress=None, report=None)
         events = await asyncio.to_thread(last_lines, self._layout(name).events)
         progress = progress_in(events) if report["state"] == "running" else None
         return RunDetail(
-            name=name, state=report["state"], job=job[0] if job else None, progress=progress, report=report
+            name=name,
+            state=report["state"],
+            job=job[0] if job else None,
+            error=report["error"],
+            progress=progress,
+            report=report,
         )
 
     async def _job(self, name: str) -> tuple[str, RunState] | None:

@@ -90,6 +90,7 @@ class RunDetail(BaseModel):
     job: str | None = Field(
         description="Ray's id of the newest job that works, or worked, on it; null where it is forgotten."
     )
+    error: str | None = Field(description="Why it failed, or was refused.")
     progress: Progress | None
     report: dict[str, Any] | None = Field(
         description="What `orpo-ray show --json` prints; null before the run has begun."

@@ -5,55 +5,22 @@ A run at work is looked at in test_service.py.
 """
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from orpo_ray.client import RunState
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.controller.lock import RunLock
-from orpo_ray.service.app import create_app
-from orpo_ray.service.runs import Runs
-from orpo_ray.teacher.key_gate import digest
 from tests.tiny.browser import Browser, why_none
+from tests.tiny.service import TOKEN, Service
 from tests.unit.report.finished import write_finished_run, write_state
 from tests.unit.report.traced import METRICS, write_traced_run
 from tests.unit.service.fake_jobs import FakeJobs
 
 pytestmark = [pytest.mark.skipif(why_none() is not None, reason=str(why_none())), pytest.mark.timeout(120)]
-
-TOKEN = "a-token-of-some-length"
-
-
-class Service:
-    """The application at a port of this machine, which can go away and come back."""
-
-    def __init__(self, storage: Path, jobs: FakeJobs) -> None:
-        self.storage, self.jobs = storage, jobs
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        app = create_app(Runs(self.storage, self.jobs), digest(TOKEN))
-        self._server = uvicorn.Server(
-            uvicorn.Config(app, port=self.port, log_level="error", timeout_graceful_shutdown=1)
-        )
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(20)
-        assert not self._thread.is_alive()
 
 
 @pytest.fixture(scope="module")

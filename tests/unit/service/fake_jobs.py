@@ -29,6 +29,9 @@ class FakeJobs:
         state = self.jobs.get((name, storage))
         return None if state is None else (f"job-{name}", state)
 
+    async def message(self, job: str) -> str:
+        return f"{job} was refused"
+
     async def stop(self, job: str) -> None:
         for key in self.jobs:
             if job == f"job-{key[0]}":
