@@ -132,14 +132,27 @@ def serve(
         str, typer.Option(metavar="NAME", help="Environment variable with the token that the service asks for.")
     ] = "ORPO_RAY_SERVICE_TOKEN",
     insecure: Annotated[bool, typer.Option("--insecure", help="Ask for no token.")] = False,
+    driver_cpus: Annotated[float, typer.Option(metavar="N", min=0, help="Logical CPUs that a run's driver takes.")] = 0,
+    driver_resource: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=N", help="A custom resource that a run's driver takes, as driver=1.", show_default=False
+        ),
+    ] = None,
+    driver_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=VALUE", help="A label that a driver's node must have.", show_default=False),
+    ] = None,
 ) -> None:
     """Serve runs to clients and browsers until Ctrl-C.
 
     A REST API and a page to submit, watch and stop runs; on the cluster at RAY_ADDRESS, or on one of its own.
     """
+    from orpo_ray.cli.jobs import placement
     from orpo_ray.cli.service import serve_runs
 
-    serve_runs(storage, host, port, token_env, insecure=insecure)
+    drivers = placement(driver_cpus, driver_resource or (), driver_label or ())
+    serve_runs(storage, host, port, token_env, drivers, insecure=insecure)
 
 
 @app.command("eval")
@@ -468,6 +481,7 @@ class Kind(StrEnum):
     JOB = "job"
     CLUSTER = "cluster"
     TEACHER = "teacher"
+    SERVICE = "service"
 
 
 @deploy_app.callback()
@@ -481,7 +495,10 @@ def render(
     set_: Set = None,
     to: Annotated[Target, typer.Option(help="What they are for.")] = Target.KUBERAY,
     kind: Annotated[
-        Kind, typer.Option(help="A RayJob for the run, a RayCluster to submit to, or a RayService of the teacher.")
+        Kind,
+        typer.Option(
+            help="A RayJob for the run, a RayCluster to submit to, a RayService of the teacher or of `orpo-ray serve`."
+        ),
     ] = Kind.JOB,
     image: Annotated[
         str | None,

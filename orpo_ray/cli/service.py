@@ -9,13 +9,16 @@ from pathlib import Path
 
 from orpo_ray.cli.execute import console_on
 from orpo_ray.cli.library_output import library_output
+from orpo_ray.client import Placement
 from orpo_ray.config.secrecy import is_loopback_host
 from orpo_ray.controller.stopping import StopSignals
 from orpo_ray.errors import InputError
 from orpo_ray.phases.cluster import embedded
 
 
-def serve_runs(storage: Path, host: str, port: int, token_env: str, *, insecure: bool) -> None:
+def serve_runs(
+    storage: Path, host: str, port: int, token_env: str, drivers: Placement | None, *, insecure: bool
+) -> None:
     """Serve the runs in `storage`, on the cluster that is there or on one of its own, and say how to reach them."""
     from orpo_ray.service.serving import APP, service_token, start_service
 
@@ -28,7 +31,7 @@ def serve_runs(storage: Path, host: str, port: int, token_env: str, *, insecure:
         from orpo_ray.teacher.on_serve import stop_application
 
         stack.callback(stop_application, APP)
-        url = start_service(directory, None, token, host, port)
+        url = start_service(directory, token, host, port, drivers)
         if token is None:
             console.print(
                 f"WARNING: {url} asks for no token: whoever reaches it "

@@ -1,4 +1,4 @@
-"""KubeRay's manifests for a run: a RayJob, a RayCluster to submit to, or a RayService of the teacher alone."""
+"""KubeRay's manifests: a RayJob for a run, a RayCluster to submit to, a RayService of the teacher alone or of the control plane."""
 
 import json
 import math
@@ -20,6 +20,7 @@ from orpo_ray.deploy.pods import (
     METRICS,
     MODELS,
     SERVE,
+    SERVICE_TOKEN,
     PodOptions,
     autoscaler,
     head_group,
@@ -30,13 +31,14 @@ from orpo_ray.deploy.pools import DRIVER_RESOURCE, Pool, pools_of, shape_of, tea
 from orpo_ray.errors import InputError
 from orpo_ray.phases.needs import GIB, count_parameters
 
-Kind = Literal["job", "cluster", "teacher"]
+Kind = Literal["job", "cluster", "teacher", "service"]
+_SERVED: tuple[Kind, ...] = ("teacher", "service")
 RAY_VERSION = "2.60.0"
 # Where the image holds the package (docker/Dockerfile).
 IN_IMAGE = Path("/opt/orpo-ray")
 _STORAGE = "/storage"
-# Runs of ours in the namespace, and whatever else carries the label.
-_TEACHERS_CLIENTS = ((APP, "orpo-ray"), ("orpo-ray.io/teacher-client", "true"))
+# Where the control plane works, and the drivers of its runs.
+_DRIVERS = {"orpo-ray.io/role": "driver"}
 # KubeRay's own limit: a RayJob's name with six characters behind it names its RayCluster.
 _LONGEST_NAME = 47
 
@@ -89,15 +91,15 @@ def render(config: RunConfig, options: RenderOptions) -> list[dict[str, Any]]:
         name=name,
         image=options.image or f"orpo-ray:{'cuda' if gpus else 'cpu'}",
         storage=mount,
-        key_env=config.teacher.serve.api_key_env if options.kind == "teacher" else config.teacher.api_key_env,
-        configured=options.kind != "cluster",
+        key_envs=_key_envs(config, options.kind),
+        configured=options.kind not in ("cluster", "service"),
         autoscaled=autoscaled,
-        served=options.kind == "teacher",
+        served=options.kind in _SERVED,
     )
     documents = [
         *([_config_map(name, config)] if pods.configured else []),
         *_claims(config, parameters),
-        network_policy(name, served=pods.served),
+        network_policy(name, clients_of=options.kind if options.kind in _SERVED else None),
         *disruption_budgets(name, pools),
         *(monitoring(name) if options.monitored else []),
         _resource(pods, pools, options),
@@ -187,8 +189,13 @@ def _packaged(model: str) -> int:
     return count_parameters(str(Path(orpo_ray.__file__).parents[1] / Path(model).relative_to(IN_IMAGE)))
 
 
-def network_policy(name: str, *, served: bool = False) -> dict[str, Any]:
-    """Who may reach the pods, and whom they may reach: an open Ray port is remote code execution (CVE-2023-48022)."""
+def network_policy(name: str, *, clients_of: Kind | None = None) -> dict[str, Any]:
+    """Who may reach the pods, and whom they may reach: an open Ray port is remote code execution (CVE-2023-48022).
+
+    Args:
+        clients_of: what is served, to runs of ours in the namespace and to pods with the label
+            `orpo-ray.io/<clients_of>-client`; None for nothing.
+    """
     own = {"podSelector": {"matchLabels": PodOptions(name, "", "").pod_labels}}
     operator = {
         "namespaceSelector": {},
@@ -196,10 +203,11 @@ def network_policy(name: str, *, served: bool = False) -> dict[str, Any]:
     }
     ingress: list[dict[str, Any]] = [
         {"from": [own]},
-        {"from": [operator], "ports": [_tcp(DASHBOARD), *([_tcp(SERVE)] if served else [])]},
+        {"from": [operator], "ports": [_tcp(DASHBOARD), *([_tcp(SERVE)] if clients_of else [])]},
     ]
-    if served:
-        clients = [{"podSelector": {"matchLabels": {name: value}}} for name, value in _TEACHERS_CLIENTS]
+    if clients_of:
+        labels = {APP: "orpo-ray"}, {f"orpo-ray.io/{clients_of}-client": "true"}
+        clients = [{"podSelector": {"matchLabels": label}} for label in labels]
         ingress.append({"from": clients, "ports": [_tcp(SERVE)]})
     outside = {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["169.254.0.0/16"]}}
     return {
@@ -284,12 +292,12 @@ def _resource(pods: PodOptions, pools: list[Pool], options: RenderOptions) -> di
         metadata["labels"] = {"kueue.x-k8s.io/queue-name": options.queue}
     if options.kind == "cluster":
         return {"apiVersion": "ray.io/v1", "kind": "RayCluster", "metadata": metadata, "spec": cluster}
-    if options.kind == "teacher":
+    if options.kind in _SERVED:
         spec = {
             "serviceUnhealthySecondThreshold": 900,
             "deploymentUnhealthySecondThreshold": 900,
             "excludeHeadPodFromServeSvc": True,
-            "serveConfigV2": yaml.safe_dump(serve_config(), sort_keys=False),
+            "serveConfigV2": yaml.safe_dump(serve_config(options.kind, pods.storage), sort_keys=False),
             "rayClusterConfig": cluster,
         }
         return {"apiVersion": "ray.io/v1", "kind": "RayService", "metadata": metadata, "spec": spec}
@@ -308,15 +316,26 @@ def _resource(pods: PodOptions, pools: list[Pool], options: RenderOptions) -> di
     return {"apiVersion": "ray.io/v1", "kind": "RayJob", "metadata": metadata, "spec": job}
 
 
-def serve_config() -> dict[str, Any]:
-    """Ray Serve's configuration of the teacher alone."""
-    application = {
-        "name": "teacher",
-        "import_path": "orpo_ray.teacher.endpoint:app",
-        "route_prefix": "/",
-        "args": {"config": CONFIGURATION},
-    }
+def serve_config(kind: Kind = "teacher", storage: str = _STORAGE) -> dict[str, Any]:
+    """Ray Serve's configuration of the teacher alone, or of the control plane."""
+    if kind == "teacher":
+        args: dict[str, Any] = {"config": CONFIGURATION}
+        path = "orpo_ray.teacher.endpoint:app"
+    else:
+        path = "orpo_ray.service.serving:application"
+        drivers = {"cpus": 1, "resources": {DRIVER_RESOURCE: 1}}
+        args = {"storage": f"{storage}/runs", "labels": dict(_DRIVERS), "drivers": drivers}
+    application = {"name": kind, "import_path": path, "route_prefix": "/", "args": args}
     return {"applications": [application]}
+
+
+def _key_envs(config: RunConfig, kind: Kind) -> tuple[str, ...]:
+    """Environment variables of keys that the pods need."""
+    if kind == "teacher":
+        keys = [config.teacher.serve.api_key_env]
+    else:
+        keys = [config.teacher.api_key_env, SERVICE_TOKEN if kind == "service" else None]
+    return tuple(key for key in keys if key)
 
 
 def _config_map(name: str, config: RunConfig) -> dict[str, Any]:

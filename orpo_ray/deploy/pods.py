@@ -15,6 +15,8 @@ HOME = "/home/ray"
 # Keys of the Secret that a person may make; none of them has to be there.
 SECRET = "orpo-ray"
 HF_TOKEN_KEY = "hf-token"
+SERVICE_TOKEN = "ORPO_RAY_SERVICE_TOKEN"
+"""Variable, and the Secret's key, of the token that the control plane asks for."""
 METRICS, DASHBOARD, GCS, CLIENT, SERVE, AGENT = 8080, 8265, 6379, 10001, 8000, 52365
 APP = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"
@@ -27,7 +29,7 @@ class PodOptions:
     Attributes:
         name: of the run; the pods' `app.kubernetes.io/instance`.
         storage: where the run's storage is mounted.
-        key_env: environment variable of the teacher's API key, from the Secret's key of that name; None for none.
+        key_envs: environment variables of keys and tokens, each from the Secret's key of its name.
         configured: whether the run's configuration is mounted.
         served: whether the pods take requests of Ray Serve from outside the cluster.
     """
@@ -35,7 +37,7 @@ class PodOptions:
     name: str
     image: str
     storage: str
-    key_env: str | None = None
+    key_envs: tuple[str, ...] = ()
     configured: bool = True
     autoscaled: bool = True
     served: bool = False
@@ -170,9 +172,7 @@ def _environment(options: PodOptions) -> list[Json]:
     ]
     if options.autoscaled:
         variables.append({"name": AUTOSCALED, "value": "1"})
-    if options.key_env:
-        variables.append({"name": options.key_env, "valueFrom": _secret(options.key_env)})
-    return variables
+    return variables + [{"name": key, "valueFrom": _secret(key)} for key in options.key_envs]
 
 
 def _secret(key: str) -> Json:

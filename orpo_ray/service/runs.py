@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
-from orpo_ray.client import RefusedError, RunState, UnknownRunError, jobs, operations
+from orpo_ray.client import Placement, RefusedError, RunState, UnknownRunError, jobs, operations
 from orpo_ray.client.address import dashboard_address, find_token
 from orpo_ray.client.steps import Awaiting
 from orpo_ray.config import RunConfig
@@ -72,15 +72,17 @@ class ClusterJobs:
 
     Args:
         address, token: as `orpo_ray.Client` takes them.
+        drivers: where drivers of runs work; on the head where None.
     """
 
-    def __init__(self, address: str | None, token: str | None) -> None:
+    def __init__(self, address: str | None, token: str | None, drivers: Placement | None = None) -> None:
+        self._drivers = drivers
         url = dashboard_address(address)
         found = find_token(token, url)
         self._http = Awaiting(url, {"Authorization": f"Bearer {found}"} if found else {})
 
     async def submit(self, config: RunConfig, fresh: bool) -> str:
-        return await self._http.finish(operations.submit(config, operations.Submission(fresh), None))
+        return await self._http.finish(operations.submit(config, operations.Submission(fresh, self._drivers), None))
 
     async def newest_of(self, name: str, storage: str) -> tuple[str, RunState] | None:
         return await self._http.finish(operations.newest_of(name, storage))

@@ -2,9 +2,11 @@
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from orpo_ray.client import Placement
 from orpo_ray.client.address import is_loopback
 from orpo_ray.config.secrecy import is_loopback_host, variable_name
 from orpo_ray.errors import InputError, WaitTimeout
@@ -44,32 +46,41 @@ def service_token(name: str = TOKEN_VARIABLE, *, insecure: bool = False) -> str 
     return token or None
 
 
-def application(args: dict[str, str]) -> "Application":
+def application(args: dict[str, Any]) -> "Application":
     """The application, for Serve's own configuration too: `import_path: orpo_ray.service.serving:application`.
 
     Args:
         args: `storage`, an absolute directory that its replica sees; `address` of the dashboard, the cluster's own where
-            left out; `token_env`, the variable that holds the token; `insecure: "true"` where it asks for none.
+            left out; `labels` of the node that it works on; `drivers`, where drivers of runs work, as `Placement` has it
+            (`cpus`, `resources`, `labels`); `token_env`, the variable that holds the token.
 
     Raises:
-        InputError: as `service_token`, or the storage is none.
+        InputError: as `service_token`, or the arguments are others.
     """
-    unknown = sorted(set(args) - {"storage", "address", "token_env", "insecure"})
+    unknown = sorted(set(args) - {"storage", "address", "labels", "drivers", "token_env"})
     if unknown or "storage" not in args:
         raise InputError(
-            f"args: {', '.join(unknown) or 'no storage'}; give storage, and address, token_env, insecure at will"
+            f"args: {', '.join(unknown) or 'no storage'}; give storage, and address, labels, drivers, token_env at will"
         )
-    insecure = args.get("insecure") == "true"
-    token = service_token(args.get("token_env", TOKEN_VARIABLE), insecure=insecure)
-    return deployed(Path(args["storage"]), args.get("address") or dashboard_url(), token)
+    token = service_token(args.get("token_env", TOKEN_VARIABLE))
+    drivers = Placement(**args["drivers"]) if "drivers" in args else None
+    return deployed(Path(args["storage"]), args.get("address") or dashboard_url(), token, drivers, args.get("labels"))
 
 
-def deployed(storage: Path, address: str, token: str | None) -> "Application":
+def deployed(
+    storage: Path,
+    address: str,
+    token: str | None,
+    drivers: Placement | None = None,
+    labels: Mapping[str, str] | None = None,
+) -> "Application":
     """The application, not yet running.
 
     Args:
         storage: where runs lie.
         address: of the cluster's dashboard.
+        drivers: where drivers of runs work; on the head where None.
+        labels: of the node that the application works on; the head's where only that reaches `address`.
     """
     from ray import serve
 
@@ -79,20 +90,22 @@ def deployed(storage: Path, address: str, token: str | None) -> "Application":
     class ControlPlane:
         """One replica: what it knows it reads from the storage, so another one can take its place at any time."""
 
-        def __init__(self, storage: str, address: str, key_sha256: str | None) -> None:
-            self._arguments = (Path(storage), address, key_sha256)
+        def __init__(self, storage: str, address: str, key_sha256: str | None, drivers: Placement | None) -> None:
+            self._arguments = (Path(storage), address, key_sha256, drivers)
 
         def __serve_build_asgi_app__(self) -> Any:
             """Serve asks for the application by this, on the replica."""
             from orpo_ray.service.app import create_app
             from orpo_ray.service.runs import ClusterJobs, Runs
 
-            storage, address, key_sha256 = self._arguments
+            storage, address, key_sha256, drivers = self._arguments
             storage.mkdir(parents=True, exist_ok=True)
-            return create_app(Runs(storage, ClusterJobs(address, None)), key_sha256)
+            return create_app(Runs(storage, ClusterJobs(address, None, drivers)), key_sha256)
 
     actor: dict[str, Any] = {"num_cpus": 0}
-    if is_loopback(address):  # nobody else reaches the dashboard than a process of the head's machine
+    if labels:
+        actor["label_selector"] = dict(labels)
+    elif is_loopback(address):  # nobody else reaches the dashboard than a process of the head's machine
         actor["label_selector"] = {NODE_LABEL: head_node()["NodeID"]}
     deployment = serve.deployment(
         num_replicas=1,
@@ -103,10 +116,10 @@ def deployed(storage: Path, address: str, token: str | None) -> "Application":
         graceful_shutdown_wait_loop_s=0.2,
         health_check_timeout_s=60,
     )(serve.ingress()(ControlPlane))
-    return deployment.bind(str(storage), address, None if token is None else digest(token))
+    return deployment.bind(str(storage), address, None if token is None else digest(token), drivers)
 
 
-def start_service(storage: Path, address: str | None, token: str | None, host: str, port: int) -> str:
+def start_service(storage: Path, token: str | None, host: str, port: int, drivers: Placement | None = None) -> str:
     """Serve the control plane; its URL. Ray must be connected to; `stop_application(APP)` ends it.
 
     Raises:
@@ -115,7 +128,7 @@ def start_service(storage: Path, address: str | None, token: str | None, host: s
     """
     from ray import serve
 
-    application = deployed(storage, address or dashboard_url(), token)
+    application = deployed(storage, dashboard_url(), token, drivers)
     host, port = start_serve(host, port, "--port")
     serve.run_many(
         [serve.RunTarget(application, name=APP, route_prefix="/")],

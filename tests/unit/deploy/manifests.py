@@ -23,13 +23,14 @@ SHARED = Path(os.environ.get("ORPO_RAY_SHARED_DIR", ROOT.parent / "shared"))
 TOOLS = ROOT / ".tools" / "bin"  # `make tools`
 
 OVERLAYS = ("cpu", "gpu", "kueue", "spot", "s3")
-KINDS = {"base": "job", "cluster": "cluster", "teacher": "teacher"}
+KINDS = {"base": "job", "cluster": "cluster", "teacher": "teacher", "service": "service"}
 GPU_PARAMETERS = 1_100_000_000
 # What each source is compared with: the same run, written by `deploy render`.
 RENDERED: dict[str, tuple[str, list[str], RenderOptions]] = {
     "job": ("base/run.yaml", [], RenderOptions()),
     "cluster": ("base/run.yaml", ["name=orpo-ray"], RenderOptions(kind="cluster")),
     "teacher": ("teacher/run.yaml", [], RenderOptions(kind="teacher")),
+    "service": ("base/run.yaml", ["name=orpo-ray-service"], RenderOptions(kind="service")),
     "gpu": ("components/gpu/run.yaml", [], RenderOptions(parameters=GPU_PARAMETERS)),
     "kueue": ("base/run.yaml", [], RenderOptions(queue="orpo-ray")),
     "monitored": ("base/run.yaml", [], RenderOptions(monitored=True, namespace="runs")),
@@ -53,6 +54,7 @@ VALUES: dict[str, Json] = {
     "job": {},
     "cluster": {"kind": "cluster", "name": "orpo-ray"},
     "teacher": {"kind": "teacher", "runFile": (KUSTOMIZE / "teacher" / "run.yaml").read_text()},
+    "service": {"kind": "service", "name": "orpo-ray-service"},
     "kueue": {"queue": "orpo-ray"},
     "monitored": {"monitoring": {"enabled": True}},
     "other volumes": {"storage": {"existingClaim": "mine"}, "models": {"storageClassName": "fast"}},

@@ -14,11 +14,13 @@ from create_venv import pins
 from jsonschema import Draft202012Validator
 
 from orpo_ray.cli.app import app
+from orpo_ray.client import Placement
 from orpo_ray.config import RunConfig, load_config, parse_config
 from orpo_ray.deploy.kuberay import IN_IMAGE, RAY_VERSION, RenderOptions, render
 from orpo_ray.deploy.plan import make_plan
 from orpo_ray.deploy.pods import AGENT, CONFIGURATION, DASHBOARD, GCS, METRICS, SERVE
 from orpo_ray.deploy.shape import read_shape
+from orpo_ray.service.serving import TOKEN_VARIABLE
 from orpo_ray.teacher.key import served_key
 from tests.unit.deploy.kuberay_rules import autoscaled, cluster, groups, pods, ray_container, variables
 from tests.unit.deploy.manifests import (
@@ -82,6 +84,8 @@ def ordered(value: Any) -> Any:
         return {
             key: sorted(map(ordered, inner), key=lambda group: str(group["groupName"]))
             if key == "workerGroupSpecs"
+            else yaml.safe_load(inner)
+            if key == "serveConfigV2"
             else ordered(inner)
             for key, inner in value.items()
         }
@@ -96,7 +100,13 @@ def test_the_files_are_what_render_writes(folder: str, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("overlay", "name"),
-    [("overlays/cpu", "job"), ("overlays/gpu", "gpu"), ("cluster", "cluster"), ("teacher", "teacher")],
+    [
+        ("overlays/cpu", "job"),
+        ("overlays/gpu", "gpu"),
+        ("cluster", "cluster"),
+        ("teacher", "teacher"),
+        ("service", "service"),
+    ],
 )
 def test_what_kustomize_makes_is_what_render_writes(overlay: str, name: str) -> None:
     assert specs(kustomized(overlay)) == specs(rendered(name))
@@ -108,7 +118,7 @@ def test_kueues_overlay_adds_its_queue_alone() -> None:
     assert made == specs(rendered("kueue"))
 
 
-@pytest.mark.parametrize("name", ["job", "cluster", "teacher", "kueue", "monitored"])
+@pytest.mark.parametrize("name", ["job", "cluster", "teacher", "service", "kueue", "monitored"])
 def test_what_helm_makes_is_what_render_writes(name: str) -> None:
     assert specs(templated(name)) == specs(rendered(name))
 
@@ -149,7 +159,7 @@ def test_helm_finds_nothing_to_say_about_the_chart() -> None:
     [
         ({"run": {"name": "Run 1"}}, "take lower-case letters, digits and dashes"),
         ({"runFile": "name: 1st"}, "take lower-case letters, digits and dashes"),
-        ({"kind": "jobs"}, "value must be one of 'job', 'cluster', 'teacher'"),
+        ({"kind": "jobs"}, "value must be one of 'job', 'cluster', 'teacher', 'service'"),
         ({"groups": {"trainers": {"gpu": 1}}}, "additional properties 'gpu' not allowed"),
         ({"imgae": {}}, "additional properties 'imgae' not allowed"),
     ],
@@ -195,7 +205,7 @@ def test_the_driver_lands_on_the_one_group_that_has_its_resource(source: tuple[s
         if text is not None:
             # The shell that starts Ray takes the quotes off.
             having.append((name, json.loads(shlex.split(text)[0])))
-    if resource["kind"] == "RayService":
+    if resource["kind"] == "RayService" and "orpo_ray.teacher" in resource["spec"]["serveConfigV2"]:
         assert having == []
         return
     assert having == [("driver", {"driver": 1})]
@@ -251,7 +261,11 @@ def test_commands_are_ours_on_files_that_are_mounted(source: tuple[str, str]) ->
     elif resource["kind"] == "RayService":
         (application,) = yaml.safe_load(resource["spec"]["serveConfigV2"])["applications"]
         module, name = application["import_path"].split(":")
-        assert f"\ndef {name}(args: dict[str, str])" in (ROOT / Path(*module.split("."))).with_suffix(".py").read_text()
+        text = (ROOT / Path(*module.split("."))).with_suffix(".py").read_text()
+        assert re.search(rf"^def {name}\(args: dict\[str, (str|Any)\]\)", text, re.MULTILINE)
+        if application["name"] == "service":
+            check_service(application["args"], resource)
+            return
         file = application["args"]["config"]
     else:
         return
@@ -261,6 +275,19 @@ def test_commands_are_ours_on_files_that_are_mounted(source: tuple[str, str]) ->
         configuration = volumes[mounts[str(Path(file).parent)]]["configMap"]["name"]
         if source[0] != "files":  # whose ConfigMap kustomize generates
             assert Path(file).name in by_name(documents)["ConfigMap", configuration]["data"]
+
+
+def check_service(args: Json, resource: Json) -> None:
+    """Its storage is mounted where it works, which stands always; drivers land there, and its token is told."""
+    workers = {name: group for name, group in groups(resource) if "labels" in group}
+    (place,) = [group for group in workers.values() if group["labels"].items() >= args["labels"].items()]
+    container = ray_container(place)
+    assert place["minReplicas"] >= 1
+    assert any(Path(args["storage"]).is_relative_to(mount["mountPath"]) for mount in container["volumeMounts"])
+    assert TOKEN_VARIABLE in [variable["name"] for variable in container["env"]]
+    assert set(args) <= {"storage", "labels", "drivers"}
+    for name in Placement(**args["drivers"]).resources:
+        assert f'"{name}"' in place["rayStartParams"]["resources"]
 
 
 @each_source

@@ -1,7 +1,8 @@
 {{/* A RayCluster's spec. */}}
 {{- define "orpo-ray.cluster" -}}
 {{- $scaled := include "orpo-ray.scaled" . -}}
-{{- $served := eq .Values.kind "teacher" -}}
+{{- $served := has .Values.kind (list "teacher" "service") -}}
+{{- $teacher := eq .Values.kind "teacher" -}}
 rayVersion: "2.60.0"
 authOptions: {mode: token}
 {{- if $scaled }}
@@ -49,10 +50,10 @@ headGroupSpec:
       volumes: {{- include "orpo-ray.volumes" (list $ .Values.head.shm) | nindent 8 }}
 workerGroupSpecs:
 {{- range $name, $group := .Values.groups }}
-{{- if and $group (or (not $served) (eq $name "teacher")) }}
+{{- if and $group (or (not $teacher) (eq $name "teacher")) }}
   - groupName: {{ $name }}
     {{- $least := ternary $group.min $group.max (not (not $scaled)) }}
-    {{- if $served }}{{ $least = max 1 $least }}{{ end }}
+    {{- if $teacher }}{{ $least = max 1 $least }}{{ end }}
     replicas: {{ $least }}
     minReplicas: {{ $least }}
     maxReplicas: {{ $group.max }}

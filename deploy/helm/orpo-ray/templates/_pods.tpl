@@ -81,6 +81,9 @@ env:
   {{- with .Values.apiKeyEnv }}
   - {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.secretName }}, key: {{ . }}, optional: true}}}
   {{- end }}
+  {{- if eq .Values.kind "service" }}
+  - {name: ORPO_RAY_SERVICE_TOKEN, valueFrom: {secretKeyRef: {name: {{ .Values.secretName }}, key: ORPO_RAY_SERVICE_TOKEN, optional: true}}}
+  {{- end }}
 readinessProbe:
   httpGet: {path: /api/healthz, port: 52365}
   initialDelaySeconds: 10
@@ -94,7 +97,7 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 24
 volumeMounts:
-  {{- if ne .Values.kind "cluster" }}
+  {{- if not (has .Values.kind (list "cluster" "service")) }}
   - {name: configuration, mountPath: /etc/orpo-ray, readOnly: true}
   {{- end }}
   - {name: storage, mountPath: {{ .Values.storage.mountPath }}}
@@ -107,7 +110,7 @@ volumeMounts:
 {{/* Takes a list: the chart's context, and Gi of /dev/shm. */}}
 {{- define "orpo-ray.volumes" -}}
 {{- $ := index . 0 -}}
-{{- if ne $.Values.kind "cluster" }}
+{{- if not (has $.Values.kind (list "cluster" "service")) }}
 - {name: configuration, configMap: {name: {{ include "orpo-ray.name" $ }}}}
 {{- end }}
 - {name: storage, persistentVolumeClaim: {claimName: {{ $.Values.storage.existingClaim | default "orpo-ray-storage" }}}}
