@@ -54,14 +54,22 @@ def main() -> None:
         Path(args.out).write_text(json.dumps(result))
         return
     rows = []
+    asked = args.batch
     for pairs in args.pairs_per_prompt:
+        # What a user of either would take: as large as the pairs of a prompt, in one go.
+        args.batch = asked or max(4, pairs)
         row: dict[str, Any] = {"pairs_per_prompt": pairs}
         for side in ("trl", "ours"):
             row[side] = in_own_process(args, side, pairs)
             print(json.dumps({"pairs_per_prompt": pairs, "side": side, **row[side]}), file=sys.stderr, flush=True)
         rows.append(row)
     facts = {key: getattr(args, key) for key in ("model", "lengths", "precision", "threads", "steps", "pairs_per_step")}
-    facts |= {"machine": platform.machine(), "cores": os.cpu_count(), "token_budget": args.token_budget}
+    facts |= {
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "token_budget": args.token_budget,
+        "trl_batch": asked,
+    }
     if args.out:
         Path(args.out).write_text(json.dumps({"settings": facts, "rows": rows}, indent=2) + "\n")
     print(table(facts, rows))
@@ -76,8 +84,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--pairs-per-step", type=int, default=8)
     parser.add_argument("--steps", type=int, default=3, help="measured optimizer steps")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--batch", type=int, default=4, help="TRL's pairs a micro-batch")
-    parser.add_argument("--token-budget", type=int, default=1024, help="our tokens a micro-batch")
+    parser.add_argument(
+        "--batch", type=int, help="TRL's pairs a micro-batch; 4, or a prompt's pairs if more, where left out"
+    )
+    parser.add_argument("--token-budget", type=int, default=2560, help="our tokens a micro-batch")
     parser.add_argument("--out", help="where to write the results as JSON")
     parser.add_argument("--side", choices=("ours", "trl"), help=argparse.SUPPRESS)
     return parser.parse_args()

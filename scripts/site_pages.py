@@ -21,6 +21,8 @@ import orpo_ray.client
 from orpo_ray import tasks
 from orpo_ray.cli.app import app
 from orpo_ray.config.run import RunConfig
+from orpo_ray.service.app import create_app
+from orpo_ray.service.runs import ClusterJobs, Runs
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,6 +34,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/howto/lora.md",
         "docs/cluster.md",
         "docs/client.md",
+        "docs/service.md",
         "docs/howto/resume.md",
         "docs/watching.md",
         "docs/metrics.md",
@@ -41,7 +44,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/reference/configuration.md",
         "docs/reference/commands.md",
         "docs/reference/python.md",
-        "docs/service.md",
+        "docs/reference/rest.md",
         "deploy/README.md",
         "docker/README.md",
     ],
@@ -66,6 +69,7 @@ def pages() -> dict[str, str]:
         "docs/reference/configuration.md": configuration(),
         "docs/reference/commands.md": commands(),
         "docs/reference/python.md": python(),
+        "docs/reference/rest.md": rest(),
     }
 
 
@@ -138,6 +142,52 @@ def python() -> str:
         elif callable(found):
             lines += [f"### {name}", "", *_code(f"{name}{_signature(found)}"), *_docstring(found)]
     return "\n".join(lines)
+
+
+def rest() -> str:
+    """Every route of `orpo-ray serve`, with its parameters and what it gives, from its own OpenAPI description."""
+    described = create_app(Runs(Path("/runs"), ClusterJobs("http://127.0.0.1:8265", None)), None).openapi()
+    lines = [
+        "# REST",
+        "",
+        "What [`orpo-ray serve`](../service.md) answers. Errors are `{detail, problems}`; `problems` names every mistake of a "
+        "configuration. 401: no token, or another one; 404: no such run; 409: another job works on it, or none that could be "
+        "stopped; 413: the body is too long; 422: the input is at fault; 502: the cluster does not answer; 503: ask later.",
+        "",
+    ]
+    for path, routes in described["paths"].items():
+        for method, route in routes.items():
+            lines += [f"## {method.upper()} {path}", "", route.get("description", route["summary"]), ""]
+            rows = [_parameter(parameter) for parameter in route.get("parameters", []) if parameter["in"] == "query"]
+            if rows:
+                lines += ["| parameter | default | what it is |", "|---|---|---|", *rows, ""]
+            body = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+            given = next((route["responses"][code] for code in ("200", "202") if code in route["responses"]), {})
+            answer = given.get("content", {}).get("application/json", {}).get("schema", {})
+            shapes = [("Takes", body), ("Gives", answer if "$ref" in answer else None)]
+            lines += [f"{verb} [{_shape(shape)}](#{_shape(shape).lower()})." for verb, shape in shapes if shape]
+            lines.append("")
+    for name, shape in described["components"]["schemas"].items():
+        if name not in ("HTTPValidationError", "ValidationError"):
+            lines += [f"## {name}", "", shape.get("description", ""), "", "| field | what it is |", "|---|---|"]
+            lines += [
+                f"| `{field}` | {_text(facts.get('description', ''))} |" for field, facts in shape["properties"].items()
+            ]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _parameter(parameter: dict[str, Any]) -> str:
+    schema = parameter["schema"]
+    bounds = [
+        f"{word} {schema[key]}" for key, word in (("minimum", "at least"), ("maximum", "at most")) if key in schema
+    ]
+    words = " ".join([parameter.get("description", ""), *([f"({', '.join(bounds)})"] if bounds else [])]).strip()
+    return f"| `{parameter['name']}` | {_cell(str(schema.get('default', '')))} | {_text(words)} |"
+
+
+def _shape(schema: dict[str, Any]) -> str:
+    return str(schema["$ref"]).rpartition("/")[2]
 
 
 def _option_rows(model: type[BaseModel], prefix: str = "", only: set[str] | None = None) -> list[str]:

@@ -28,6 +28,7 @@ PROVEN = {
     "run --set": "tests/integration/test_lora_distill.py::test_it_learned",
     "eval --model": "tests/integration/test_distill.py::test_the_evaluator_followed_every_epoch",
     "teacher": "tests/integration/test_teacher_endpoint.py::test_serves_own_configuration_builds_the_teacher",
+    "serve --storage": "tests/integration/test_service.py::test_a_run_is_submitted_followed_and_stopped_through_a_restart",
     "lm-eval": "tests/unit/evaluation/test_lm_eval.py",
     "doctor": "tests/unit/cli/test_doctor.py::test_this_machine_is_examined_for_real",
     "reproduce": "tests/e2e/test_reproduce.py::test_two_recipes_stopped_and_gone_on_with",

@@ -1,0 +1,182 @@
+"""Latency of the control plane under readers, and what they cost a run at work.
+
+    orpo-ray serve --storage runs                      # elsewhere, with a run at work: submit one to it
+    python benchmarks/service_load.py --url http://127.0.0.1:8000 --run RUN --out benchmarks/service_load.json
+
+Each reader does what the page does: every two seconds the run, its activity and its new metrics, and one event stream that
+stays open. Readers come and go in blocks of equal length, and the run's optimizer steps are compared between the blocks in
+which they were there and those in which they were not, so that both sides are of one run. Readers are processes of this
+machine: where the run's processes share its cores, their own work is in the figure too. The token is read from
+ORPO_RAY_SERVICE_TOKEN.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+PAGE = Path(__file__).resolve().parents[1] / "orpo_ray" / "service" / "page"
+EVERY_S = 2.0
+
+
+def main() -> None:
+    args = arguments()
+    headers = {"Authorization": f"Bearer {os.environ.get('ORPO_RAY_SERVICE_TOKEN', '')}"}
+    api = httpx.Client(base_url=args.url, headers=headers, timeout=60)
+    loads = [page_load(args.url) for _ in range(args.page_loads)]
+    seconds: dict[str, list[float]] = defaultdict(list)
+    failures = 0
+    steps: dict[bool, list[float]] = {False: [], True: []}
+    after = last_place(api, args.run)
+    for block in range(2 * args.blocks):
+        there = block % 2 == 1
+        if there:
+            found = read_for(args, headers)
+            failures += found.pop("failures")
+            for route, times in found["seconds"].items():
+                seconds[route] += times
+        else:
+            time.sleep(args.block_s)
+        after, done = new_steps(api, args.run, after)
+        # The first and the last are cut by the block's ends.
+        steps[there] += [args.block_s / max(1, len(done))] if not args.by_seconds else done[1:-1]
+    result: dict[str, Any] = {
+        "readers": args.readers, "cores": os.cpu_count(), "blocks": args.blocks, "block_s": args.block_s, "failures": failures,
+        "page_load_ms": quantiles(loads),
+        "latency_ms": {route: quantiles(times) | {"requests": len(times)} for route, times in sorted(seconds.items())},
+    }  # fmt: skip
+    if all(len(times) for times in steps.values()):
+        alone, watched = (statistics.median(steps[there]) for there in (False, True))
+        result["step_s"] = {"alone": round(alone, 4), "watched": round(watched, 4), "ratio": round(watched / alone, 4)}
+        result["steps"] = {"alone": len(steps[False]), "watched": len(steps[True])}
+    if args.out:
+        Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--url", default="http://127.0.0.1:8000")
+    parser.add_argument("--run", required=True, help="name of a run; at work, where its throughput is to be compared")
+    parser.add_argument("--readers", type=int, default=50)
+    parser.add_argument("--blocks", type=int, default=3, help="blocks with readers, and as many without")
+    parser.add_argument("--block-s", type=float, default=20.0)
+    parser.add_argument("--page-loads", type=int, default=20)
+    parser.add_argument(
+        "--by-seconds", action="store_true", help="compare the steps' own times rather than their number a block"
+    )
+    parser.add_argument("--out", help="where to write the results as JSON")
+    return parser.parse_args()
+
+
+def page_load(url: str) -> float:
+    """Seconds to fetch the page's every file on one new connection."""
+    names = ["", *(file.name for file in PAGE.iterdir() if file.name != "index.html")]
+    began = time.perf_counter()
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for name in names:
+            client.get(f"/{name}").raise_for_status()
+    return time.perf_counter() - began
+
+
+def last_place(api: httpx.Client, run: str) -> int:
+    after, _ = new_steps(api, run, 0)
+    return after
+
+
+def new_steps(api: httpx.Client, run: str, after: int) -> tuple[int, list[float]]:
+    """Where metrics.jsonl ends, and the seconds of each step behind `after`."""
+    found: list[float] = []
+    while True:
+        page = api.get(f"/v1/runs/{run}/metrics", params={"after": after}).raise_for_status().json()
+        found += [line["seconds"] for line in page["items"]]
+        after = page["next"]
+        if not page["more"]:
+            return after, found
+
+
+def read_for(args: argparse.Namespace, headers: dict[str, str]) -> dict[str, Any]:
+    """What readers saw in one block; they are in a process of their own."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=readers, args=(theirs, args.url, args.run, args.readers, args.block_s, headers))
+    process.start()
+    found: dict[str, Any] = ours.recv()
+    process.join()
+    return found
+
+
+def readers(pipe: Any, url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> None:
+    pipe.send(asyncio.run(all_readers(url, run, count, seconds, headers)))
+
+
+async def all_readers(url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {"seconds": defaultdict(list), "failures": 0}
+    limits = httpx.Limits(max_connections=2 * count + 10)
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as api:
+        end = time.monotonic() + seconds
+        await asyncio.gather(*(reader(api, run, end, place / count * EVERY_S, found) for place in range(count)))
+    return found
+
+
+async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, found: dict[str, Any]) -> None:
+    """One page that is looked at."""
+    await asyncio.sleep(late)
+    stream = asyncio.create_task(follow(api, run))
+    after = 0
+    while time.monotonic() < end:
+        began = time.monotonic()
+        for route in ("", "/activity", f"/metrics?after={after}"):
+            asked = time.perf_counter()
+            answer = await api.get(f"/v1/runs/{run}{route}")
+            found["seconds"][f"/v1/runs/{{name}}{route.partition('?')[0]}"].append(time.perf_counter() - asked)
+            found["failures"] += answer.status_code != 200
+            if route.startswith("/metrics"):
+                after = answer.json()["next"]
+        await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))
+    stream.cancel()
+
+
+async def follow(api: httpx.AsyncClient, run: str) -> None:
+    async with api.stream(
+        "GET", f"/v1/runs/{run}/events", headers={"Accept": "text/event-stream"}, timeout=None
+    ) as answer:
+        async for _ in answer.aiter_bytes():
+            pass
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """Median, 95 % and greatest, in milliseconds."""
+    ordered = sorted(seconds)
+    return {
+        "p50": round(1000 * statistics.median(ordered), 1),
+        "p95": round(1000 * ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))], 1),
+        "max": round(1000 * ordered[-1], 1),
+    }
+
+
+def table(result: dict[str, Any]) -> str:
+    rows = [("page, all files", result["page_load_ms"]), *result["latency_ms"].items()]
+    lines = [
+        f"{result['readers']} readers, {result['failures']} failures",
+        f"{'':<32}{'p50':>9}{'p95':>9}{'max':>9}  ms",
+    ]
+    lines += [f"{name:<32}{times['p50']:>9}{times['p95']:>9}{times['max']:>9}" for name, times in rows]
+    if "step_s" in result:
+        step = result["step_s"]
+        lines.append(f"a step takes {step['alone']} s alone, {step['watched']} s watched: {step['ratio']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
