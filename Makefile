@@ -5,7 +5,7 @@ BIN := .venv/bin
 # DeepSpeed finds ninja, to build its operators with, on the PATH: let it be the environment's own.
 IN_VENV := PATH="$(CURDIR)/$(BIN):$$PATH"
 
-SETUP_OPTIONS := $(if $(ACCELERATOR),--accelerator $(ACCELERATOR)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX))
+SETUP_OPTIONS := $(if $(ACCELERATOR),--accelerator $(ACCELERATOR)) $(if $(TORCH_INDEX),--torch-index $(TORCH_INDEX)) $(if $(HASHES),--hashes)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup audit tools demo test test-all lint format unit lock clean
@@ -15,6 +15,7 @@ help: ## List these commands
 	@echo
 	@echo "PYTHON=python3.12       the Python to make the environment with (3.11 to 3.14)"
 	@echo "ACCELERATOR=cuda        vllm and torch for NVIDIA GPUs instead of a CPU; kept until changed"
+	@echo "HASHES=1                set up from files of known SHA-256 alone (all but torch's CPU build)"
 	@echo "TORCH_INDEX=URL         where torch's CPU build comes from, if pip's own index lacks it"
 
 setup: ## Make .venv with the pinned versions (a second call installs nothing)
@@ -73,6 +74,8 @@ unit: setup ## The tests without Ray, in about a minute
 lock: setup ## Resolve pyproject.toml anew and write requirements/*.lock
 	$(BIN)/python scripts/write_lock.py cpu
 	$(BIN)/python scripts/write_lock.py cuda
+	$(BIN)/python scripts/write_hashes.py cpu
+	$(BIN)/python scripts/write_hashes.py cuda
 
 clean: ## Remove the environment, caches and build output; runs/ stays
 	rm -rf .venv .audit .tools build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -12,6 +12,7 @@ import json
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from enum import Enum
@@ -85,20 +86,40 @@ def runtime_pins(lines: "list[str]", test_only: str) -> "list[str]":
     return [line for line in lines if line.split("=")[0] not in left_out]
 
 
-def install_packages(accelerator: str, torch_index: str, tests: bool = True) -> None:
-    """Bring every package to its pinned version, fetching nothing that is not in the lock."""
+def install_packages(accelerator: str, torch_index: str, tests: bool = True, hashes: bool = False) -> None:
+    """Bring every package to its pinned version, fetching nothing that is not in the lock.
+
+    With `hashes`, pip takes only the files that requirements/*.hashes knows; PyTorch's CPU build is not among them.
+    """
     lines = pins((ROOT / "requirements" / f"{accelerator}.lock").read_text())
     if not tests:
         lines = runtime_pins(lines, (ROOT / "requirements" / "test-only.txt").read_text())
     # Two packages come as source. They are built with the lock's own setuptools, and before torch is there, since
     # DeepSpeed's build looks into an installed torch.
-    _pip(*(line for line in lines if line.startswith("setuptools==")))
-    _pip(*(line for line in lines if not line.startswith("torch=")))
+    known = hashed((ROOT / "requirements" / f"{accelerator}.hashes").read_text()) if hashes else {}
+    _pip_pins([line for line in lines if line.startswith("setuptools==")], known)
+    _pip_pins([line for line in lines if not line.startswith("torch=")], known)
     (torch,) = (line for line in lines if line.startswith("torch="))
     if torch.endswith(TORCH_CPU):
         _install_torch_cpu(torch, torch_index)
     else:
-        _pip(torch)
+        _pip_pins([torch], known)
+
+
+def hashed(text: str) -> "dict[str, str]":
+    """The pins of a file with hashes, each with what stands behind it there."""
+    lines = pins(text.replace(" \\\n", " "))
+    return {line.split()[0]: line for line in lines}
+
+
+def _pip_pins(lines: "list[str]", known: "dict[str, str]") -> None:
+    if not known:
+        _pip(*lines)
+        return
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+        file.write("\n".join(known[line] for line in lines) + "\n")
+        file.flush()
+        _pip("--require-hashes", "--requirement", file.name)
 
 
 def _install_torch_cpu(torch: str, torch_index: str) -> None:
@@ -135,6 +156,9 @@ def main() -> None:
     parser.add_argument("--torch-index", default=TORCH_INDEX, help="where torch's CPU build comes from if pip lacks it")
     parser.add_argument("--packages-only", action="store_true", help="leave this project out: a layer of an image")
     parser.add_argument("--without-tests", action="store_true", help="leave out what only the tests need: an image")
+    parser.add_argument(
+        "--hashes", action="store_true", help="take only files whose SHA-256 is in requirements/*.hashes"
+    )
     arguments = parser.parse_args()
 
     noted = read_note(NOTE)
@@ -154,7 +178,7 @@ def main() -> None:
     if step is Step.CREATE:
         venv.create(VENV, clear=True, symlinks=True, with_pip=True)
     if step is not Step.PROJECT:
-        install_packages(accelerator, arguments.torch_index, not arguments.without_tests)
+        install_packages(accelerator, arguments.torch_index, not arguments.without_tests, arguments.hashes)
     if arguments.packages_only:
         wanted["project"] = ""  # the next call installs it
     else:

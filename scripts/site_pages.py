@@ -162,7 +162,9 @@ def rest() -> str:
             if rows:
                 lines += ["| parameter | default | what it is |", "|---|---|---|", *rows, ""]
             body = route.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
-            given = next((route["responses"][code] for code in ("200", "202") if code in route["responses"]), {})
+            given: dict[str, Any] = next(
+                (route["responses"][code] for code in ("200", "202") if code in route["responses"]), {}
+            )
             answer = given.get("content", {}).get("application/json", {}).get("schema", {})
             shapes = [("Takes", body), ("Gives", answer if "$ref" in answer else None)]
             lines += [f"{verb} [{_shape(shape)}](#{_shape(shape).lower()})." for verb, shape in shapes if shape]

@@ -6,8 +6,9 @@ For the CPU also requirements/test-only.txt: the names of what only the tests ne
 installed); the lock is what can be reached from the direct dependencies in that resolution, so a package that only came
 along for one we leave out goes too.
 
-The locks are installed with `pip install --no-deps`. They carry no hashes: the same release is not the same file
-everywhere (torch's `+cpu` wheel comes from PyTorch's own index, from a distribution's build or from a mirror).
+The locks are installed with `pip install --no-deps`. They carry no hashes, since the same release is not the same file
+everywhere (torch's `+cpu` wheel comes from PyTorch's own index, from a distribution's build or from a mirror); those of the
+releases on PyPI are in requirements/*.hashes, for who wants them (`write_hashes.py`).
 """
 
 import argparse

@@ -8,10 +8,11 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from create_venv import pins
+from create_venv import TORCH_CPU, hashed, pins
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from setuptools import find_namespace_packages
+from write_hashes import fits
 from write_lock import LEFT_OUT, direct_requirements, reachable
 
 ROOT = Path(__file__).parents[3]
@@ -94,6 +95,35 @@ def test_a_lock_is_what_the_roots_lead_to() -> None:
     roots = [Requirement("app")]
     assert reachable(packages, roots, frozenset()) == {"app", "web", "core", "speedup", "heavy", "heavy-runtime"}
     assert reachable(packages, roots, frozenset({"heavy"})) == {"app", "web", "core", "speedup"}
+
+
+@pytest.mark.parametrize("accelerator", ["cpu", "cuda"])
+def test_every_release_of_a_lock_has_its_files_hashes(accelerator: str) -> None:
+    """But for PyTorch's CPU build, which is not on PyPI."""
+    lines = pins((ROOT / "requirements" / f"{accelerator}.lock").read_text())
+    known = hashed((ROOT / "requirements" / f"{accelerator}.hashes").read_text())
+    assert list(known) == [line for line in lines if not line.endswith(TORCH_CPU)]
+    for pin, line in known.items():
+        assert re.fullmatch(rf"{re.escape(pin)}( +--hash=sha256:[0-9a-f]{{64}})+", line)
+
+
+@pytest.mark.parametrize(
+    ("filename", "fit"),
+    [
+        ("a-1.0-py3-none-any.whl", True),
+        ("a-1.0.tar.gz", True),
+        ("a-1.0-cp312-cp312-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", True),
+        ("a-1.0-cp38-abi3-musllinux_1_2_x86_64.whl", True),
+        ("a-1.1-py3-none-any.whl", False),
+        ("a-1.0-cp312-cp312-win_amd64.whl", False),
+        ("a-1.0-cp312-cp312-macosx_11_0_x86_64.whl", False),
+        ("a-1.0-cp312-cp312-manylinux_2_17_aarch64.whl", False),
+        ("a-1.0-py2-none-any.whl", False),
+        ("a-1.0-py2.7.egg", False),
+    ],
+)
+def test_files_for_other_platforms_have_no_place_there(filename: str, fit: bool) -> None:
+    assert fits(filename, "1.0") is fit
 
 
 def _third_party_imports(folder: Path) -> dict[str, Path]:
