@@ -18,8 +18,14 @@ runs/                          storage.path
     export/                    the finished student
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def is_run_name(name: str) -> bool:
+    """Whether it is one part of a path below the storage: letters, digits, dot, dash, underscore, no dot in front."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """The whole configuration of one run, and the checks that span sections."""
 
-import re
 from typing import Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
 
 from orpo_ray.config.deepspeed_json import deepspeed_problems
 from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems
+from orpo_ray.config.layout import is_run_name
 from orpo_ray.config.method import NegativesConfig, PolicyConfig, PositivesConfig, SamplingConfig
 from orpo_ray.config.models import EngineConfig, StudentConfig, TeacherConfig
 from orpo_ray.config.place import LimitsConfig, ResourcesConfig, StorageConfig, TaskConfig, TrackingConfig
@@ -48,7 +48,7 @@ class RunConfig(Section):
     @field_validator("name")
     @classmethod
     def _name_is_a_directory(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        if not is_run_name(name):
             raise ValueError("a run's name is a directory's name: letters, digits, dot, dash and underscore")
         return name
 

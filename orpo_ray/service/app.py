@@ -10,6 +10,7 @@ import yaml
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
 
 from orpo_ray import __version__
 from orpo_ray.client import (
@@ -121,7 +122,7 @@ def _add_health(app: FastAPI, runs: Runs) -> None:
 
 
 def _add_runs(app: FastAPI, runs: Runs) -> None:
-    streams = 0
+    streams = asyncio.Semaphore(MOST_STREAMS)
 
     @app.post("/v1/runs", status_code=202, tags=["runs"], responses={409: {"model": Problem}})
     async def submit(submission: Submission) -> Submitted:
@@ -165,24 +166,15 @@ def _add_runs(app: FastAPI, runs: Runs) -> None:
         if "text/event-stream" not in accept:
             page = await runs.page(name, "events", after, limit)
             return Lines(items=page.items, next=page.next, more=page.more)
-        nonlocal streams
-        if streams >= MOST_STREAMS:
+        await runs.page(name, "events", 0, 1)  # a run that there is not is refused before the stream begins
+        if streams.locked():
             return JSONResponse(
                 {"detail": f"{MOST_STREAMS} event streams are open already; ask again later", "problems": []}, 503
             )
-        await runs.page(name, "events", 0, 1)  # a run that there is not is refused before the stream begins
+        # Nothing is waited for between the look and this: of many that come at once none gets past the bound.
+        await streams.acquire()
         begin = int(last_event_id) if last_event_id.isdigit() else after
-
-        async def stream() -> AsyncIterator[str]:
-            nonlocal streams
-            streams += 1
-            try:
-                async for text in _event_stream(runs, name, begin):
-                    yield text
-            finally:
-                streams -= 1
-
-        return StreamingResponse(stream(), media_type="text/event-stream", headers={"cache-control": "no-store"})
+        return _EventStream(_event_stream(runs, name, begin), streams)
 
     @app.get("/v1/runs/{name}/metrics", tags=["runs"])
     async def metrics(name: str, after: After = 0, limit: Limit = 1000) -> Lines:
@@ -199,6 +191,20 @@ def _add_runs(app: FastAPI, runs: Runs) -> None:
     async def activity(name: str) -> Activity:
         """Tokens a second and utilisation of teacher, samplers, trainer and evaluator."""
         return Activity(items=await runs.activity(name))
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events; gives its place back when the reader goes or the stream ends."""
+
+    def __init__(self, events: AsyncIterator[str], places: asyncio.Semaphore) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"cache-control": "no-store"})
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.release()
 
 
 async def _event_stream(runs: Runs, name: str, after: int) -> AsyncIterator[str]:

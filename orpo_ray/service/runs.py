@@ -16,7 +16,7 @@ from orpo_ray.client import Placement, RefusedError, RunState, UnknownRunError, 
 from orpo_ray.client.address import dashboard_address, find_token
 from orpo_ray.client.steps import Awaiting
 from orpo_ray.config import RunConfig
-from orpo_ray.config.layout import RunLayout
+from orpo_ray.config.layout import RunLayout, is_run_name
 from orpo_ray.controller.lock import lock_holder
 from orpo_ray.errors import InputError, OrpoRayError
 from orpo_ray.report.browse import PairRow, RunTraces, TraceRow
@@ -227,8 +227,8 @@ class Runs:
 
     def _layout(self, name: str) -> RunLayout:
         layout = RunLayout(self.storage, name)
-        # A name is one part of a path, so that nobody reads beside the storage.
-        if Path(name).name != name or not layout.state.is_file():
+        # Of the configuration's rule for names, so that nobody reads beside the storage: `..` is a part of a path too.
+        if not is_run_name(name) or not layout.state.is_file():
             raise UnknownRunError(f"{name}: no run of this name in {self.storage}")
         return layout
 

@@ -1,5 +1,6 @@
 """Every route, through the application itself: what it gives, what it refuses, and to whom."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,13 +139,14 @@ def test_no_runs_are_an_empty_page(api: TestClient) -> None:
     assert api.get("/v1/runs").json() == {"items": [], "next": None}
 
 
-@pytest.mark.parametrize("path", ["nothing", "..", "%2e%2e%2fsecret", "toy%2f..%2f..%2fsecret"])
+@pytest.mark.parametrize("path", ["nothing", "%2e%2e", "%2e", "%2e%2e%2fsecret", "toy%2f..%2f..%2fsecret"])
 @pytest.mark.parametrize("rest", ["", "/events", "/metrics", "/activity", "/evaluations", "/traces", "/pairs"])
 def test_what_is_no_run_is_404(api: TestClient, storage: Path, path: str, rest: str) -> None:
     write_finished_run(storage)
     secret = storage.parent / "secret"
     secret.mkdir()
-    (secret / "run.json").write_text((storage / "toy" / "run.json").read_text())
+    for beside in (secret, storage.parent, storage):
+        (beside / "run.json").write_text((storage / "toy" / "run.json").read_text())
     assert api.get(f"/v1/runs/{path}{rest}").status_code == 404
 
 
@@ -218,6 +220,53 @@ def test_events_are_streamed_to_their_end_and_on_from_where_a_reader_was(api: Te
     again = api.get("/v1/runs/toy/events", headers=accept | {"Last-Event-ID": seen[1]["id"]})
     assert [line for line in again.text.splitlines() if "text" in line] == ['data: {"kind": "note", "text": "2"}']
     assert api.get("/v1/runs/nothing/events", headers=accept).status_code == 404
+
+
+def test_streams_that_are_asked_for_at_once_stay_within_their_bound_and_give_their_places_back(
+    storage: Path, jobs: FakeJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orpo_ray.service.app.MOST_STREAMS", 2)
+    app = create_app(Runs(storage, jobs), None)
+
+    async def asked_at_once(count: int) -> list[int]:
+        """Statuses of so many streams, which are open together until each has begun or was refused."""
+        statuses: list[int] = []
+        all_begun = asyncio.Event()
+
+        async def one() -> None:
+            messages = [{"type": "http.request", "body": b""}]
+
+            async def receive() -> dict[str, Any]:
+                if messages:
+                    return messages.pop()
+                await all_begun.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: dict[str, Any]) -> None:
+                if message["type"] == "http.response.start":
+                    statuses.append(message["status"])
+                    if len(statuses) == count:
+                        all_begun.set()
+
+            headers = [(b"accept", b"text/event-stream")]
+            scope = {
+                "type": "http",
+                "method": "GET",
+                "path": "/v1/runs/toy/events",
+                "query_string": b"",
+                "headers": headers,
+            }
+            await app(scope, receive, send)
+
+        await asyncio.wait_for(asyncio.gather(*(one() for _ in range(count))), 30)
+        return sorted(statuses)
+
+    async def twice() -> None:
+        assert await asked_at_once(5) == [200, 200, 503, 503, 503]
+        assert await asked_at_once(2) == [200, 200]
+
+    with RunLock(write_finished_run(storage).lock):  # somebody works on it: its stream goes on
+        asyncio.run(twice())
 
 
 def test_evaluations_come_with_samples(api: TestClient, storage: Path) -> None:
