@@ -33,32 +33,42 @@ def main() -> None:
     args = arguments()
     headers = {"Authorization": f"Bearer {os.environ.get('ORPO_RAY_SERVICE_TOKEN', '')}"}
     api = httpx.Client(base_url=args.url, headers=headers, timeout=60)
-    loads = [page_load(args.url) for _ in range(args.page_loads)]
     seconds: dict[str, list[float]] = defaultdict(list)
+    loads: dict[bool, list[float]] = {False: [], True: []}
+    steps: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     failures = 0
-    steps: dict[bool, list[float]] = {False: [], True: []}
-    after = last_place(api, args.run)
     for block in range(2 * args.blocks):
         there = block % 2 == 1
         if there:
-            found = read_for(args, headers)
-            failures += found.pop("failures")
+            process, pipe = begin_readers(args, headers)
+        # From here on: what was done while readers came up, or went, is of neither side.
+        after, _ = new_steps(api, args.run, 0)
+        began = time.monotonic()
+        while time.monotonic() < began + args.block_s - args.load_every_s:
+            loads[there].append(page_load(args.url))
+            time.sleep(args.load_every_s)
+        time.sleep(max(0.0, began + args.block_s - time.monotonic()))
+        _, done = new_steps(api, args.run, after)
+        # The time that really went by, not the block's: under readers this very reading takes longer.
+        steps[there].append({"steps": done, "seconds": round(time.monotonic() - began, 2)})
+        if there:
+            found = pipe.recv()
+            process.join()
+            failures += found["failures"]
             for route, times in found["seconds"].items():
                 seconds[route] += times
-        else:
-            time.sleep(args.block_s)
-        after, done = new_steps(api, args.run, after)
-        # The first and the last are cut by the block's ends.
-        steps[there] += [args.block_s / max(1, len(done))] if not args.by_seconds else done[1:-1]
     result: dict[str, Any] = {
-        "readers": args.readers, "cores": os.cpu_count(), "blocks": args.blocks, "block_s": args.block_s, "failures": failures,
-        "page_load_ms": quantiles(loads),
+        "readers": args.readers, "cores": os.cpu_count(), "block_s": args.block_s, "failures": failures,
+        "page_load_ms": {
+            words: quantiles(loads[there]) | {"loads": len(loads[there])}
+            for there, words in ((False, "alone"), (True, "watched"))
+        },
         "latency_ms": {route: quantiles(times) | {"requests": len(times)} for route, times in sorted(seconds.items())},
+        "blocks": {"alone": steps[False], "watched": steps[True]},
     }  # fmt: skip
-    if all(len(times) for times in steps.values()):
-        alone, watched = (statistics.median(steps[there]) for there in (False, True))
-        result["step_s"] = {"alone": round(alone, 4), "watched": round(watched, 4), "ratio": round(watched / alone, 4)}
-        result["steps"] = {"alone": len(steps[False]), "watched": len(steps[True])}
+    alone, watched = (pace(steps[there]) for there in (False, True))
+    if alone and watched:
+        result["steps_per_s"] = {"alone": alone, "watched": watched, "ratio": round(watched / alone, 3)}
     if args.out:
         Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
     print(table(result))
@@ -71,10 +81,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--readers", type=int, default=50)
     parser.add_argument("--blocks", type=int, default=3, help="blocks with readers, and as many without")
     parser.add_argument("--block-s", type=float, default=20.0)
-    parser.add_argument("--page-loads", type=int, default=20)
-    parser.add_argument(
-        "--by-seconds", action="store_true", help="compare the steps' own times rather than their number a block"
-    )
+    parser.add_argument("--load-every-s", type=float, default=3.0, help="pause between two loads of the page")
     parser.add_argument("--out", help="where to write the results as JSON")
     return parser.parse_args()
 
@@ -89,34 +96,34 @@ def page_load(url: str) -> float:
     return time.perf_counter() - began
 
 
-def last_place(api: httpx.Client, run: str) -> int:
-    after, _ = new_steps(api, run, 0)
-    return after
-
-
-def new_steps(api: httpx.Client, run: str, after: int) -> tuple[int, list[float]]:
-    """Where metrics.jsonl ends, and the seconds of each step behind `after`."""
-    found: list[float] = []
+def new_steps(api: httpx.Client, run: str, after: int) -> tuple[int, int]:
+    """Where metrics.jsonl ends, and how many steps stand behind `after`."""
+    found = 0
     while True:
         page = api.get(f"/v1/runs/{run}/metrics", params={"after": after}).raise_for_status().json()
-        found += [line["seconds"] for line in page["items"]]
+        found += len(page["items"])
         after = page["next"]
         if not page["more"]:
             return after, found
 
 
-def read_for(args: argparse.Namespace, headers: dict[str, str]) -> dict[str, Any]:
-    """What readers saw in one block; they are in a process of their own."""
+def pace(blocks: list[dict[str, float]]) -> float:
+    """Steps a second over all blocks of a side."""
+    return round(sum(block["steps"] for block in blocks) / sum(block["seconds"] for block in blocks), 4)
+
+
+def begin_readers(args: argparse.Namespace, headers: dict[str, str]) -> tuple[Any, Any]:
+    """Readers in a process of their own, which is up; it sends what they saw when the block is over."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=readers, args=(theirs, args.url, args.run, args.readers, args.block_s, headers))
     process.start()
-    found: dict[str, Any] = ours.recv()
-    process.join()
-    return found
+    ours.recv()
+    return process, ours
 
 
 def readers(pipe: Any, url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> None:
+    pipe.send("up")
     pipe.send(asyncio.run(all_readers(url, run, count, seconds, headers)))
 
 
@@ -166,15 +173,16 @@ def quantiles(seconds: list[float]) -> dict[str, float]:
 
 
 def table(result: dict[str, Any]) -> str:
-    rows = [("page, all files", result["page_load_ms"]), *result["latency_ms"].items()]
+    rows = [(f"page, all files, {words}", times) for words, times in result["page_load_ms"].items()]
+    rows += result["latency_ms"].items()
     lines = [
         f"{result['readers']} readers, {result['failures']} failures",
         f"{'':<32}{'p50':>9}{'p95':>9}{'max':>9}  ms",
     ]
     lines += [f"{name:<32}{times['p50']:>9}{times['p95']:>9}{times['max']:>9}" for name, times in rows]
-    if "step_s" in result:
-        step = result["step_s"]
-        lines.append(f"a step takes {step['alone']} s alone, {step['watched']} s watched: {step['ratio']}")
+    if "steps_per_s" in result:
+        pace_of = result["steps_per_s"]
+        lines.append(f"{pace_of['alone']} steps a second alone, {pace_of['watched']} watched: {pace_of['ratio']}")
     return "\n".join(lines)
 
 
