@@ -4,7 +4,7 @@
     python benchmarks/service_load.py --url http://127.0.0.1:8000 --run RUN --out benchmarks/service_load.json
 
 Each reader does what the page does: every two seconds the run, its activity and its new metrics, and one event stream that
-stays open. Readers come and go in blocks of equal length, and the run's optimizer steps are compared between the blocks in
+stays open; and once in five such rounds it looks at the list of runs, a page of pairs or one of traces. Readers come and go in blocks of equal length, and the run's optimizer steps are compared between the blocks in
 which they were there and those in which they were not, so that both sides are of one run. Readers are processes of this
 machine: where the run's processes share its cores, their own work is in the figure too. The token is read from
 ORPO_RAY_SERVICE_TOKEN.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import multiprocessing
 import os
@@ -87,12 +88,18 @@ def arguments() -> argparse.Namespace:
 
 
 def page_load(url: str) -> float:
-    """Seconds to fetch the page's every file on one new connection."""
-    names = ["", *(file.name for file in PAGE.iterdir() if file.name != "index.html")]
+    """Seconds to fetch the page as a browser does whose cache is empty: the document, then what it names, side by side."""
+    names = [file.name for file in PAGE.iterdir() if file.name != "index.html"]
+
+    async def load() -> None:
+        limits = httpx.Limits(max_connections=6)  # a browser's, to one host
+        async with httpx.AsyncClient(base_url=url, timeout=60, limits=limits) as client:
+            (await client.get("/")).raise_for_status()
+            for answer in await asyncio.gather(*(client.get(f"/{name}") for name in names)):
+                answer.raise_for_status()
+
     began = time.perf_counter()
-    with httpx.Client(base_url=url, timeout=60) as client:
-        for name in names:
-            client.get(f"/{name}").raise_for_status()
+    asyncio.run(load())
     return time.perf_counter() - began
 
 
@@ -140,15 +147,24 @@ async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, foun
     """One page that is looked at."""
     await asyncio.sleep(late)
     stream = asyncio.create_task(follow(api, run))
-    after = 0
+    one, after = f"/v1/runs/{run}", 0
+    # Not all readers at the same moment, nor each the same thing.
+    elsewhere = itertools.cycle(
+        [None, None, "/v1/runs", *[None] * 4, f"{one}/pairs", *[None] * 4, f"{one}/traces", None, None]
+    )
+    for _ in range(int(late / EVERY_S * 15)):
+        next(elsewhere)
     while time.monotonic() < end:
         began = time.monotonic()
-        for route in ("", "/activity", f"/metrics?after={after}"):
+        for route in (one, f"{one}/activity", f"{one}/metrics?after={after}", next(elsewhere)):
+            if route is None:
+                continue
             asked = time.perf_counter()
-            answer = await api.get(f"/v1/runs/{run}{route}")
-            found["seconds"][f"/v1/runs/{{name}}{route.partition('?')[0]}"].append(time.perf_counter() - asked)
+            answer = await api.get(route)
+            name = route.partition("?")[0].replace(one, "/v1/runs/{name}")
+            found["seconds"][name].append(time.perf_counter() - asked)
             found["failures"] += answer.status_code != 200
-            if route.startswith("/metrics"):
+            if name.endswith("/metrics"):
                 after = answer.json()["next"]
         await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))
     stream.cancel()
