@@ -10,6 +10,7 @@ from typing import Any
 
 from orpo_ray.config.models import EngineConfig
 from orpo_ray.engine.adapters import is_adapter, room_for
+from orpo_ray.engine.worker_reload import EXTENSION
 from orpo_ray.errors import WaitTimeout
 
 
@@ -128,6 +129,7 @@ class Engine:
         from vllm.v1.engine.async_llm import AsyncLLM
 
         arguments = engine_arguments(model, config, trust_remote_code=trust_remote_code, adapter_rank=adapter_rank)
+        arguments["worker_extension_cls"] = EXTENSION
         try:
             llm = AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments, disable_log_stats=True))
         except TimeoutError:
@@ -213,7 +215,7 @@ class Engine:
 
     async def _replace(self, directory: str) -> None:
         if not self._takes_adapters:
-            await self._llm.collective_rpc("reload_weights", kwargs={"weights_path": directory})
+            await self._llm.collective_rpc("replace_weights", kwargs={"directory": directory})
         elif is_adapter(directory):
             await self._swap(directory)
         elif os.path.realpath(directory) == os.path.realpath(self._model):

@@ -5,7 +5,9 @@ import json
 import random
 import shutil
 from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from statistics import mean
 from typing import Any, TypeVar
 
 import pytest
@@ -35,6 +37,16 @@ class RunningEngine:
     def __init__(self, runner: asyncio.Runner, engine: Engine) -> None:
         self._runner, self.engine = runner, engine
 
+    @classmethod
+    @contextmanager
+    def on(cls, directory: Path) -> Iterator["RunningEngine"]:
+        with asyncio.Runner() as runner:
+            engine = runner.run(Engine.start(str(directory), CONFIG, threads=1))
+            try:
+                yield cls(runner, engine)
+            finally:
+                engine.stop()
+
     def run(self, answer: Coroutine[Any, Any, T]) -> T:
         return self._runner.run(answer)
 
@@ -63,10 +75,8 @@ def published(initial: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def running(initial: Path) -> Iterator[RunningEngine]:
-    with asyncio.Runner() as runner:
-        engine = runner.run(Engine.start(str(initial), CONFIG, threads=1))
-        yield RunningEngine(runner, engine)
-        engine.stop()
+    with RunningEngine.on(initial) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +199,20 @@ def test_a_version_is_checked_in_the_engine_that_loaded_it(
     publish_directory(tmp_path / "v000002-a001", write, {"number": 2, "probe": facts["probe"]})
     with pytest.raises(WrongWeightsError, match=r"version 2 was loaded 2 times.*nats from the trainer's"):
         running.run(load_version(running.engine, Version(2, str(tmp_path / "v000002-a001"), step=2), 300))
+
+
+def test_an_output_layer_tied_to_the_embedding_is_replaced_with_it(tmp_path: Path) -> None:
+    """vLLM's own reload leaves it on the first student's weights on a CPU."""
+    first, other = (make_model(tmp_path / f"tied{seed}", "llama", seed=seed, tied=True) for seed in (0, 1))
+    expected = [mean_logp_of(load(directory), PROBED, TRACE) for directory in (first, other, first)]
+    found = []
+    with RunningEngine.on(first) as running:
+        for number, directory in enumerate((None, other, first)):
+            if directory is not None:
+                running.run(running.engine.reload(str(directory), str(number), 300))
+            found.append(mean(running.run(running.engine.score(PROBED, TRACE))))
+    assert found == pytest.approx(expected, abs=1e-4)
+    assert abs(expected[0] - expected[1]) > 0.01
 
 
 def test_a_truncated_version_never_reaches_the_engine(running: RunningEngine, published: Path, tmp_path: Path) -> None:

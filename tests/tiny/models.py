@@ -3,8 +3,12 @@
 from pathlib import Path
 
 
-def make_model(path: Path, family: str = "neox", vocabulary: int = 300, seed: int = 0) -> Path:
-    """A model directory: `llama` or `neox`, random weights, a byte-level BPE tokenizer."""
+def make_model(path: Path, family: str = "neox", vocabulary: int = 300, seed: int = 0, *, tied: bool = False) -> Path:
+    """A model directory: `llama` or `neox`, random weights, a byte-level BPE tokenizer.
+
+    Args:
+        tied: its output layer has the embedding's weight.
+    """
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import (
@@ -40,6 +44,7 @@ def make_model(path: Path, family: str = "neox", vocabulary: int = 300, seed: in
             bos_token_id=1,
             eos_token_id=2,
             pad_token_id=0,
+            tie_word_embeddings=tied,
         )
     ).save_pretrained(path)
     return path
