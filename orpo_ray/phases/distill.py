@@ -21,6 +21,7 @@ from orpo_ray.phases.adapters import settled_config
 from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
+from orpo_ray.phases.keys import result_of
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import decide, whole
@@ -48,7 +49,7 @@ class Distill(Phase):
 
     def key(self, context: RunContext) -> str:
         """Changes with every option that matters, and with the pairs."""
-        return fingerprint(what_matters(context.config), context.results["SEED"])
+        return fingerprint(what_matters(context.config), result_of(context, "SEED"))
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Train to the end of the last epoch, through faults, from wherever an earlier start stopped."""

@@ -14,7 +14,7 @@ from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.engine.adapters import is_adapter
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import evaluated_splits, running_evaluator, start_evaluator, wait_for
-from orpo_ray.phases.keys import evaluation_key
+from orpo_ray.phases.keys import evaluation_key, result_of
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import decide, whole
 from orpo_ray.phases.student import in_known_layout, student_directory
@@ -34,7 +34,7 @@ class Evaluate(Phase):
         asked = [
             evaluation_key(config, split_of(config.task, split, config.seed)) for split in evaluated_splits(config)
         ]
-        return fingerprint(asked, context.results["DISTILL"])
+        return fingerprint(asked, result_of(context, "DISTILL"))
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Accuracy before, after every epoch and at the end."""

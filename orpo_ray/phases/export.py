@@ -9,6 +9,7 @@ from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.engine.adapters import ADAPTER_CONFIG, is_adapter
 from orpo_ray.evaluation.evaluator import write_json
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.keys import result_of
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.student import is_converted, student_directory
 from orpo_ray.report.wording import model_name
@@ -23,7 +24,7 @@ class Export(Phase):
     def key(self, context: RunContext) -> str:
         export = context.config.export
         how = (export.lora,) if context.config.train.lora is not None else ()
-        return fingerprint(export.select, *how, context.results["DISTILL"], context.results["EVALUATE"])
+        return fingerprint(export.select, *how, result_of(context, "DISTILL"), result_of(context, "EVALUATE"))
 
     def run(self, context: RunContext) -> dict[str, Any]:
         """Copy the selected student, and describe it."""

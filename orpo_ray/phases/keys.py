@@ -8,10 +8,24 @@ from typing import Any
 from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
 from orpo_ray.config.models import TeacherConfig
+from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.student import student_directory
 from orpo_ray.tasks import Task
 from orpo_ray.teacher.recorded import DATASET
 from orpo_ray.traces.model_fingerprint import model_fingerprint
+
+
+def result_of(context: RunContext, phase: str) -> Any:
+    """What an earlier phase returned, for a key: paths on the storage as seen from there, since where it lies changes nothing."""
+    return _seen_from(context.layout.storage, context.results[phase])
+
+
+def _seen_from(storage: Path, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _seen_from(storage, inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_seen_from(storage, inner) for inner in value]
+    return value.removeprefix(f"{storage}/") if isinstance(value, str) else value
 
 
 def teach_depends_on(config: RunConfig, task: Task) -> dict[str, Any]:
