@@ -36,6 +36,7 @@ NAVIGATION: dict[str, list[str]] = {
         "docs/client.md",
         "docs/service.md",
         "docs/howto/resume.md",
+        "docs/howto/mirror.md",
         "docs/watching.md",
         "docs/metrics.md",
         "docs/experiments.md",

@@ -16,6 +16,7 @@ runs/                          storage.path
     weights/v000003-a1/        published student versions
     evaluations/               accuracy and sample traces of each evaluated version
     export/                    the finished student
+    mirror.json                what storage.mirror was last seen to hold; .mirror/ is what is on its way there
 """
 
 import re
@@ -102,6 +103,14 @@ class RunLayout:
     @property
     def tracked(self) -> Path:
         return self.run / "tracked.json"
+
+    @property
+    def mirrored(self) -> Path:
+        return self.run / "mirror.json"
+
+    @property
+    def outgoing(self) -> Path:
+        return self.run / ".mirror"
 
     def traces(self, source: str, key: str) -> Path:
         """Directory of the traces of `source` ("teacher" or "student") with fingerprint `key`."""

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import field_validator, model_validator
 
 from orpo_ray.config.judge import JudgeConfig
-from orpo_ray.config.secrecy import PublicUrl
+from orpo_ray.config.secrecy import MirrorUrl, PublicUrl
 from orpo_ray.config.section import Section, option, required
 
 
@@ -41,6 +41,12 @@ class StorageConfig(Section):
         "How a new student gets to the engines: through `path`, or through the memory (/dev/shm) of the node that trains, "
         "for engines on that node (experimental); the others read it from `path` as before.",
     )
+    mirror: MirrorUrl = option(
+        None,
+        "URL of an object store or a directory below which a copy of the run is kept, as s3://bucket/prefix, gs://… or "
+        "file:///…; a start that does not find the run in `path` goes on from it.",
+    )
+    mirror_every_s: float = option(60, "Between two looks at what the mirror lacks.", unit="seconds", gt=0)
 
 
 class TrackingConfig(Section):
@@ -141,6 +147,12 @@ class LimitsConfig(Section):
     generate_s: float = option(1800, "One block's sampling.", unit="seconds", gt=0)
     collective_s: float = option(1800, "A collective of the train workers.", unit="seconds", gt=0)
     evaluate_s: float = option(3600, "The evaluator, once training is done.", unit="seconds", gt=0)
+    upload_s: float = option(
+        600,
+        "Files that do not get to storage.mirror; training goes on past it, the run's end does not.",
+        unit="seconds",
+        gt=0,
+    )
     failures: int = option(
         3,
         "Restarts after a fault before the run ends: of the worker group from its last checkpoint, of a sampler in one "

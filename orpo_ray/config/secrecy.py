@@ -3,7 +3,7 @@
 import ipaddress
 import re
 from typing import Annotated
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
@@ -37,8 +37,34 @@ def public_url(url: str | None) -> str | None:
     return url
 
 
+MIRROR_QUERY = ("region", "endpoint_override", "scheme")
+"""What the query of a mirror's URL may say."""
+
+
+def mirror_url(url: str | None) -> str | None:
+    """The URL of an object store, with where it is but not who asks: keys come from the environment."""
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    unknown = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name not in MIRROR_QUERY]
+    if parts.username or parts.password or unknown or (parts.query and parts.scheme != "s3"):
+        raise PydanticCustomError(
+            SECRET_VALUE,
+            "holds a user, a password or an unknown query, and a configuration is no place for secrets; leave keys to the "
+            "environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role); a query may say region, "
+            "endpoint_override and scheme of an s3:// URL",
+        )
+    place = parts.path if parts.scheme == "file" else parts.netloc
+    if not parts.scheme or not place.strip("/"):
+        raise ValueError(
+            "is no URL of a place that keeps files; write s3://bucket/prefix, gs://bucket/prefix or file:///directory"
+        )
+    return url
+
+
 VariableName = Annotated[str | None, AfterValidator(variable_name)]
 PublicUrl = Annotated[str | None, AfterValidator(public_url)]
+MirrorUrl = Annotated[str | None, AfterValidator(mirror_url)]
 
 
 def is_loopback_host(host: str) -> bool:

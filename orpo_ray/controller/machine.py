@@ -17,6 +17,7 @@ from orpo_ray.controller.lock import RunLock
 from orpo_ray.controller.record import Beginning, PhaseRecord, PhaseState, RunRecord, read_record, write_record
 from orpo_ray.controller.stopping import Interrupted, StopSignals
 from orpo_ray.errors import InputError, OrpoRayError
+from orpo_ray.mirror import mirror_of
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import our_error
@@ -53,6 +54,7 @@ class Controller:
         self._config, self._layout, self._phases = config, layout, phases
         self._command, self._listeners, self._clock = command, listeners, clock
         self._signals = signals or StopSignals()
+        self._mirror = mirror_of(config, layout)
         # Of the phases before DISTILL, as this start finds them: what the pairs depend on.
         self._upstream: dict[str, str] = {}
 
@@ -63,35 +65,46 @@ class Controller:
             fresh: remove what the distillation left and start it anew; traces are found again all the same.
 
         Raises:
-            InputError: the storage cannot be written, another process works on the run, or its distillation began with
-                another configuration.
+            InputError: the storage cannot be written, another process works on the run, its distillation began with
+                another configuration, or its mirror cannot be used.
             Interrupted: a signal stopped it; the record says so.
-            OrpoRayError: a phase failed; the record says which and why, the error's notes how to go on.
+            OrpoRayError: a phase failed, or the mirror is not whole; the record says which and why, the error's notes how
+                to go on.
         """
-        with RunLock(self._layout.lock), self._events() as say:
+        self._mirror.check()
+        with RunLock(self._layout.lock), self._mirror.opened() as brought, self._events() as say:
             record = self._opened(fresh)
-            context = RunContext(self._config, self._layout, say)
             say("run.start", name=record.name, command=self._command, orpo_ray=__version__)
-            at = ORDER[0]
-            try:
-                for phase in self._phases:
-                    at = say.phase = phase.name
-                    self._signals.rearm()
-                    self._take(phase, record, context)
-            except BaseException as error:
-                interrupted = self._ended(record, say, at, error)
-                if interrupted is not None:
-                    raise interrupted from error
-                if getattr(error, "exit_code", 1) == 1:
-                    error.add_note(f"What is finished is kept. Go on with\n  {self._command}")
-                raise
+            for text in brought:
+                say("note", text=text)
+            with self._mirror.following(say):
+                return self._through(record, say)
+
+    def _through(self, record: RunRecord, say: EventLog) -> RunRecord:
+        """All phases, and the run's end."""
+        context = RunContext(self._config, self._layout, say)
+        at = ORDER[0]
+        try:
+            for phase in self._phases:
+                at = say.phase = phase.name
+                self._signals.rearm()
+                self._take(phase, record, context)
             record.state, record.finished = PhaseState.DONE, self._now()
             self._write(record)
             say("run.done", name=record.name)
+            self._mirror.settle()
             return record
+        except BaseException as error:
+            interrupted = self._ended(record, say, at, error)
+            if interrupted is not None:
+                raise interrupted from error
+            if getattr(error, "exit_code", 1) == 1:
+                error.add_note(f"What is finished is kept. Go on with\n  {self._command}")
+            raise
 
     def _events(self) -> EventLog:
-        return EventLog(self._layout.events, self._listeners, self._clock, self._config.name)
+        listeners = [self._mirror.listen, *self._listeners]
+        return EventLog(self._layout.events, listeners, self._clock, self._config.name)
 
     def _opened(self, fresh: bool) -> RunRecord:
         """The run's record with this start written into it, unless the configuration may not be."""

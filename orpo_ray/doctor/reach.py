@@ -1,4 +1,4 @@
-"""What a run reaches: its storage, the cluster and its token, the teacher."""
+"""What a run reaches: its storage, its mirror, the cluster and its token, the teacher."""
 
 import fcntl
 import os
@@ -16,7 +16,8 @@ from orpo_ray.client.openness import answers_without_token
 from orpo_ray.config.models import TeacherConfig
 from orpo_ray.doctor.finding import Finding, fault, ok, warning
 from orpo_ray.doctor.packages import installed_version
-from orpo_ray.errors import OrpoRayError
+from orpo_ray.errors import InputError, OrpoRayError
+from orpo_ray.mirror import open_place
 from orpo_ray.phases.needs import GIB
 
 _ANSWER_S = 10.0
@@ -49,6 +50,16 @@ def check_storage(path: Path) -> Finding:
     if made:  # an examination leaves nothing behind
         path.rmdir()
     return ok("storage", f"{path} can be written; {free / GIB:.1f} GiB free")
+
+
+def check_mirror(url: str) -> Finding:
+    """Whether a run's files can be written to its mirror, read again and removed."""
+    try:
+        open_place(url).check()
+    except InputError as error:
+        found, _, cure = str(error).removeprefix("storage.mirror: ").rpartition("; ")
+        return fault("mirror", found, cure)
+    return ok("mirror", f"{url} can be written, read and cleared")
 
 
 def check_token() -> Finding:

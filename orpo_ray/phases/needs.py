@@ -162,10 +162,11 @@ def disk_bytes(config: RunConfig, parameters: int = 0, weights: int = 0) -> int:
     parameters = parameters or count_parameters(config.student.model)
     lora = config.train.lora
     weights = weights or sum(file.stat().st_size for file in Path(config.student.model).glob("*.safetensors"))
-    # One checkpoint more than are kept, while the next is written; a version in the making, one a step of staleness,
-    # the newest, and the evaluator's.
+    # One checkpoint more than are kept, while the next is written, and one that is on its way to the mirror. A version in
+    # the making, one a step of staleness, the newest, and the evaluator's.
     trained = parameters if lora is None else min(parameters, adapter_parameters(config.student.model, lora.rank))
-    checkpoints = (config.train.checkpoints_kept + 1) * _CHECKPOINT_BYTES_A_PARAMETER * trained
+    kept = config.train.checkpoints_kept + (2 if config.storage.mirror is not None else 1)
+    checkpoints = kept * _CHECKPOINT_BYTES_A_PARAMETER * trained
     version = weights if lora is None or lora.publish == "merged" else 4 * trained
     versions = (config.policy.max_staleness + 3) * version
     return checkpoints + versions + weights + _OTHER_BYTES

@@ -82,6 +82,7 @@ class Seed(Phase):
     ) -> TraceStore:
         config = context.config
         draft = TraceDraft(directory)
+        context.say("traces.store", path=str(directory))
         blocks = -(-count // BLOCK_PROMPTS)
         spec = InitialSpec(
             config=config,

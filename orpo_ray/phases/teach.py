@@ -70,6 +70,8 @@ class Teach(Phase):
         draft = TraceDraft(layout.traces("teacher", key))
         store = TraceStore.find(draft.directory, key)
         score = layout.traces("teacher-test", fingerprint(teacher_test_depends_on(config, test)))
+        for path in (draft.directory, score):
+            context.say("traces.store", path=str(path))
         sampling = _sampling(config, train, draft, _teacher_name(depends_on))
         scoring = _scoring(config, test)
 

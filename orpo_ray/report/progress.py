@@ -62,6 +62,13 @@ def remark(kind: str, fields: Mapping[str, Any]) -> str | None:
         return f"         {when}, {fields['split']}: {Accuracy(fields['correct'], fields['total'])}"
     if kind == "teach.ready" and fields["url"]:  # recorded traces are at no address, and need no start
         return f"         teacher ready after {duration(fields['seconds'])} at {fields['url']}"
+    if kind == "mirror.behind":
+        return (
+            f"         the mirror waits for {fields['waits_for']} since {duration(fields['seconds'])} "
+            f"({fields['error']}); the run goes on, and tries again"
+        )
+    if kind == "mirror.caught_up":
+        return f"         the mirror is whole again, after {duration(fields['seconds'])}"
     if kind == "note":
         return f"         {fields['text']}"
     return None

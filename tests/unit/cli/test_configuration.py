@@ -14,7 +14,9 @@ def test_validate_prints_every_option_and_creates_nothing(call: Call) -> None:
     assert (ended.code, ended.err) == (0, "")
     resolved = yaml.safe_load(ended.out)
     assert (resolved["train"]["lambda"], resolved["sampling"]["k"], resolved["policy"]["phi"]) == (0.1, 4, 0.5)
-    assert resolved["storage"] == {"path": "runs", "transport": "filesystem"}
+    assert resolved["storage"] == {
+        "path": "runs", "transport": "filesystem", "mirror": None, "mirror_every_s": 60.0,
+    }  # fmt: skip
     assert sorted(Path.cwd().rglob("*")) == before
 
 

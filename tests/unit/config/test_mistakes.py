@@ -68,7 +68,20 @@ UNKNOWN: list[tuple[dict[str, Any], str]] = [
         {"policy.int": 3},
         "policy.int: unknown option; known here are phi, phi_schedule, phi_end, phi_gain, phi_target, phi_min, phi_max, refresh, max_staleness",
     ),
-    ({"storage.literal[x]": 3}, "storage.literal[x]: unknown option; known here are path, transport"),
+    (
+        {"storage.mirror": "bucket/prefix"},
+        'storage.mirror: "bucket/prefix" given; is no URL of a place that keeps files; '
+        "write s3://bucket/prefix, gs://bucket/prefix or file:///directory",
+    ),
+    (
+        {"storage.mirror": "s3://"},
+        'storage.mirror: "s3://" given; is no URL of a place that keeps files; '
+        "write s3://bucket/prefix, gs://bucket/prefix or file:///directory",
+    ),
+    (
+        {"storage.literal[x]": 3},
+        "storage.literal[x]: unknown option; known here are path, transport, mirror, mirror_every_s",
+    ),
 ]
 
 BETWEEN_OPTIONS: list[tuple[dict[str, Any], str]] = [

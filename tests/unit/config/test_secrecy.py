@@ -47,6 +47,24 @@ def test_the_judge_and_the_trackers_have_urls_and_keys_too() -> None:
         assert option in said
 
 
+@pytest.mark.parametrize(
+    "url",
+    [f"s3://key:{PLANTED}@bucket/runs", f"s3://bucket/runs?secret_key={PLANTED}", f"gs://bucket/runs?token={PLANTED}"],
+)
+def test_a_key_in_the_mirrors_url(url: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_config(
+            {
+                "task": {"name": "arithmetic"},
+                "student": {"model": "s"},
+                "teacher": {"model": "t"},
+                "storage": {"mirror": url},
+            }
+        )
+    assert PLANTED not in str(error.value)
+    assert "storage.mirror: holds a user, a password or an unknown query" in str(error.value)
+
+
 def test_a_token_for_the_engine() -> None:
     assert "teacher.engine.extra: hf_token is a secret" in refused(engine={"extra": {"hf_token": PLANTED}})
 

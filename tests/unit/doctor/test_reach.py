@@ -64,6 +64,15 @@ def test_a_storage_that_is_a_file(tmp_path: Path) -> None:
     assert "storage.path" in found.cure
 
 
+def test_a_mirror_that_can_be_used_and_one_that_cannot(tmp_path: Path) -> None:
+    assert reach.check_mirror((tmp_path / "mirror").as_uri()).level is Level.OK
+    (tmp_path / "file").write_text("")
+    found = reach.check_mirror((tmp_path / "file" / "x").as_uri())
+    assert (found.level, found.check) == (Level.FAULT, "mirror")
+    assert "cannot be used" in found.found
+    assert found.cure.startswith("give a directory")
+
+
 def test_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert "none yet" in reach.check_token().found
     file = tmp_path / ".ray" / "auth_token"

@@ -133,6 +133,14 @@ def test_with_adapters_checkpoints_and_versions_are_theirs(tmp_path: Path) -> No
     assert merged == 3 * 16 * trained + 3 * weights + weights + GIB // 2
 
 
+def test_a_mirror_holds_one_checkpoint_more_while_it_is_on_its_way(tmp_path: Path) -> None:
+    write_headers(tmp_path, {"a": [100, 100]})
+    plain = with_lora(tmp_path, rank=4)
+    storage = plain.storage.model_copy(update={"mirror": "s3://bucket/runs"})
+    mirrored = plain.model_copy(update={"storage": storage})
+    assert disk_bytes(mirrored) - disk_bytes(plain) == 16 * adapter_parameters(str(tmp_path), rank=4)
+
+
 def test_a_worker_with_adapters_holds_the_frozen_weights_once(tmp_path: Path) -> None:
     def worker(settings: RunConfig) -> int:
         groups = groups_by_phase(settings, parameters=100 << 20)["DISTILL"]

@@ -81,6 +81,9 @@ class TestPlain:
         progress("evaluate.done", {"epoch": 0, "split": "test", "correct": 142, "total": 500})
         progress("evaluate.done", {"epoch": 2, "split": "test", "correct": 237, "total": 500})
         progress("note", {"text": "going on from step [19] of 38"})
+        progress("mirror.sent", {"checkpoint": "step-000004", "files": 9, "bytes": 900, "seconds": 1.0})
+        progress("mirror.behind", {"waits_for": "metrics.jsonl", "seconds": 600.2, "error": "no answer"})
+        progress("mirror.caught_up", {"seconds": 905.0})
         progress("some.kind", {"of": "event that came later"})
         assert stream.getvalue().splitlines() == [
             "TEACH    found; took 1 min 10 s: 4,800 traces of 600 prompts, 90.0 % right, 2,013 kept",
@@ -90,6 +93,8 @@ class TestPlain:
             "         before training, test: 28.4 % (24.6–32.5)",
             "         after epoch 2, test: 47.4 % (43.1–51.8)",
             "         going on from step [19] of 38",
+            "         the mirror waits for metrics.jsonl since 10 min 00 s (no answer); the run goes on, and tries again",
+            "         the mirror is whole again, after 15 min 05 s",
         ]
 
 
