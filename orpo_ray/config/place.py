@@ -36,10 +36,11 @@ class StorageConfig(Section):
     path: str = option(
         "runs", "Directory shared by every node; a run lies in it under its name, traces by fingerprint."
     )
-    transport: Literal["filesystem", "shm"] = option(
+    transport: Literal["filesystem", "shm", "nccl"] = option(
         "filesystem",
-        "How a new student gets to the engines: through `path`, or through the memory (/dev/shm) of the node that trains, "
-        "for engines on that node (experimental); the others read it from `path` as before.",
+        "How a new student gets to the engines: through `path`; through the memory (/dev/shm) of the node that trains, for "
+        "engines on that node; or sent from process to process, by NCCL between GPUs and gloo between CPUs. The last two "
+        "are experimental; where they fail, an engine reads from `path`.",
     )
     mirror: MirrorUrl = option(
         None,

@@ -217,6 +217,11 @@ def _gpu_problems(config: RunConfig) -> list[str]:
             f"resources.trainer_gpus: {resources.trainer_gpus:g} puts two of train.workers {config.train.workers} on one "
             "GPU, which NCCL refuses; take more than 0.5, or 1 worker"
         )
+    if config.storage.transport == "nccl" and 0 < resources.trainer_gpus < 1:
+        problems.append(
+            f"storage.transport: nccl does not send within one GPU, which resources.trainer_gpus {resources.trainer_gpus:g} "
+            "shares with engines; take `shm`"
+        )
     return problems
 
 

@@ -4,8 +4,9 @@ import asyncio
 import math
 import os
 import uuid
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from orpo_ray.config.models import EngineConfig
@@ -199,17 +200,33 @@ class Engine:
         Raises:
             WaitTimeout: it took longer than `timeout_s` seconds.
         """
+        await self._while_paused(partial(self._replace, directory), directory, label, timeout_s)
+
+    async def receive(self, address: str, label: str, timeout_s: float) -> None:
+        """Replace the weights by those of a whole model that is sent at `address` (`weights/link.py`), as `reload` does.
+
+        Raises:
+            WaitTimeout: it took longer than `timeout_s` seconds.
+        """
+        receive = partial(
+            self._llm.collective_rpc, "receive_weights", kwargs={"address": address, "limit_s": timeout_s}
+        )
+        await self._while_paused(receive, address, label, timeout_s)
+
+    async def _while_paused(
+        self, replace: Callable[[], Awaitable[Any]], source: str, label: str, timeout_s: float
+    ) -> None:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._llm.pause_generation(mode="wait", clear_cache=True)
                 try:
-                    await self._replace(directory)
+                    await replace()
                     await self._llm.update_weight_version(label)
                 finally:
                     await self._llm.resume_generation()
         except TimeoutError:
             raise WaitTimeout(
-                f"limits.reload_s: an engine did not load {directory} within {timeout_s:g} s; "
+                f"limits.reload_s: an engine did not load {source} within {timeout_s:g} s; "
                 f"{self._llm.get_num_unfinished_requests()} requests were in flight"
             ) from None
 

@@ -116,7 +116,8 @@ class Rank:
         self._phi = self._phis(spec.start.step // spec.geometry.steps_per_epoch)
         # Rank 0 alone publishes; on the others' nodes it would sweep for nothing.
         name = spec.config.storage.transport if self.rank == 0 else "filesystem"
-        self.transport = transport_of(name, spec.layout.weights)
+        host = ray.util.get_node_ip_address()  # type: ignore[no-untyped-call]
+        self.transport = transport_of(name, spec.layout.weights, host, spec.config.limits.reload_s)
         self._clock = time.monotonic()
 
     @property

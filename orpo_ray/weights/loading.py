@@ -1,15 +1,19 @@
 """From a published version to an engine that has it: looked at before, and asked afterwards."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from orpo_ray.errors import OrpoRayError, WaitTimeout
+from orpo_ray.weights.link import is_link
 from orpo_ray.weights.probe import Probe, probe_of
 from orpo_ray.weights.published import IncompleteVersionError, check_published
 from orpo_ray.weights.shelf import Version
+
+log = logging.getLogger(__name__)
 
 _LOADS = 2
 _LOOK_S = 0.1
@@ -28,6 +32,9 @@ class LoadingEngine(Protocol):
 
     async def reload(self, directory: str, label: str, timeout_s: float) -> None:
         """Replace the weights by those in `directory`."""
+
+    async def receive(self, address: str, label: str, timeout_s: float) -> None:
+        """Replace the weights by those that are sent at `address`, a link's."""
 
     async def score(self, prompt: Sequence[int], trace: Sequence[int]) -> list[float]:
         """Log-probability of each token of the trace, nats."""
@@ -67,7 +74,7 @@ async def stored(version: Version, limit_s: float) -> dict[str, Any]:
     if version.number == 0:  # the initial student was not published by us
         return {}
     directory = Path(version.path)
-    if version.copy is not None:
+    if version.copy is not None and not is_link(version.copy):
         end = time.monotonic() + limit_s
         while not directory.exists() and time.monotonic() < end:
             await asyncio.sleep(_LOOK_S)
@@ -75,9 +82,17 @@ async def stored(version: Version, limit_s: float) -> dict[str, Any]:
 
 
 async def _load(engine: LoadingEngine, version: Version, limit_s: float) -> tuple[str, dict[str, Any]]:
-    """Load it once, from the copy in this node's memory where there is one; the directory, and its manifest."""
+    """Load it once, from the nearest copy that there is; where it came from, and its manifest."""
     label, copy = str(version.number), version.copy
-    if copy is not None and (facts := await asyncio.to_thread(_whole, Path(copy))) is not None:
+    if copy is not None and is_link(copy):
+        sent = await stored(version, limit_s)
+        try:
+            await engine.receive(copy, label, limit_s)
+            return copy, sent
+        except Exception as error:
+            # It was replaced by the next version meanwhile, or its sender is gone; the storage has both.
+            log.warning("version %d is loaded from the storage: %s", version.number, error)
+    elif copy is not None and (facts := await asyncio.to_thread(_whole, Path(copy))) is not None:
         try:
             await engine.reload(copy, label, limit_s)
             return copy, facts

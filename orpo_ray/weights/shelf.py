@@ -16,7 +16,8 @@ class Version:
         step: optimizer steps behind it.
         epoch: the epoch that it ends; None in mid-epoch.
         phi: φ of the epochs from the first on, as far as this version determines it; empty where the options alone do.
-        copy: a directory with the same in the memory of the node that published it; None where there is none.
+        copy: a directory with the same in the memory of the node that published it, or the address of a link over which
+            it is sent; None where there is none.
     """
 
     number: int

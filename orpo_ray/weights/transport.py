@@ -2,17 +2,18 @@
 
 Rank 0 of an attempt owns the writing side, as a context. The reading side has no object: a Version says
 where it lies, and `weights/loading.py` takes the nearest. Every transport puts each version on the storage as well, since
-checkpoints, evaluations and EXPORT refer to it there. Not supported: sending weights from GPU to GPU (nccl).
+checkpoints, evaluations and EXPORT refer to it there.
 """
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+from orpo_ray.weights.direct import DirectTransport
 from orpo_ray.weights.published import publish_directory
 from orpo_ray.weights.shm import SharedMemoryTransport
 
-Name = Literal["filesystem", "shm"]
+Name = Literal["filesystem", "shm", "nccl"]
 
 
 class Transport(Protocol):
@@ -32,7 +33,8 @@ class Transport(Protocol):
             size: bytes of its weights.
 
         Returns:
-            Where a copy lies that only this node sees; None where there is none.
+            Where there is a copy that is nearer: a directory that only this node sees, or the address of a link
+            (`weights/link.py`); None where there is none.
         """
 
     def settle(self) -> None:
@@ -54,6 +56,13 @@ class FilesystemTransport:
     def settle(self) -> None: ...
 
 
-def transport_of(name: Name, weights: Path) -> Transport:
-    """The writing side of transport `name` for the run whose versions lie below `weights`."""
-    return SharedMemoryTransport(weights) if name == "shm" else FilesystemTransport()
+def transport_of(name: Name, weights: Path, host: str, limit_s: float) -> Transport:
+    """The writing side of transport `name` for the run whose versions lie below `weights`.
+
+    Args:
+        host: this node's address, as other nodes reach it.
+        limit_s: how long one engine may take to load a version.
+    """
+    if name == "shm":
+        return SharedMemoryTransport(weights)
+    return DirectTransport(host, limit_s) if name == "nccl" else FilesystemTransport()

@@ -18,6 +18,8 @@ from orpo_ray.config.models import EngineConfig
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
 from orpo_ray.training.publish import gather_weights, write_model
 from orpo_ray.weights import Version
+from orpo_ray.weights.direct import DirectTransport
+from orpo_ray.weights.link import is_link
 from orpo_ray.weights.loading import WrongWeightsError, load_version
 from orpo_ray.weights.probe import Probe
 from orpo_ray.weights.published import MANIFEST, IncompleteVersionError, publish_directory, version_directory
@@ -213,6 +215,26 @@ def test_an_output_layer_tied_to_the_embedding_is_replaced_with_it(tmp_path: Pat
             found.append(mean(running.run(running.engine.score(PROBED, TRACE))))
     assert found == pytest.approx(expected, abs=1e-4)
     assert abs(expected[0] - expected[1]) > 0.01
+
+
+def test_weights_that_are_sent_are_those_that_are_read(running: RunningEngine, initial: Path, tmp_path: Path) -> None:
+    """Transport `nccl`, over gloo: this process trains, the engine's own receives."""
+    other = load(make_model(tmp_path / "other", seed=2))
+    state = gather_weights(other, partitioned=False, rank=0)
+    with DirectTransport("127.0.0.1", limit_s=60) as transport:
+        path = tmp_path / "v000004-a001"
+        facts = {"number": 4, "probe": Probe(PROBED, TRACE, mean_logp_of(other, PROBED, TRACE), "float32").fact()}
+        copy = transport.publish(path, lambda directory: write_model(directory, state, initial), facts, 0)
+        running.run(load_version(running.engine, Version(4, str(path), step=4, copy=copy), 60))
+    assert copy is not None
+    assert is_link(copy)
+    assert running.greedy([BOS, 40, 50]) == greedy_of(other, [BOS, 40, 50])
+
+
+def test_a_sender_that_is_gone_leaves_the_storage(running: RunningEngine, published: Path) -> None:
+    version = Version(1, str(published), step=1, copy="gloo://127.0.0.1:9/life/1")
+    running.run(load_version(running.engine, version, 60))
+    assert running.greedy([BOS, 40, 50]) == greedy_of(load(published), [BOS, 40, 50])
 
 
 def test_a_truncated_version_never_reaches_the_engine(running: RunningEngine, published: Path, tmp_path: Path) -> None:

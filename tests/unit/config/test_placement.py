@@ -8,7 +8,9 @@ from orpo_ray.config import RunConfig, parse_config
 from orpo_ray.errors import ConfigError
 
 
-def config(*, engine: dict[str, Any] | None = None, workers: int = 2, **resources: Any) -> RunConfig:
+def config(
+    *, engine: dict[str, Any] | None = None, workers: int = 2, transport: str = "filesystem", **resources: Any
+) -> RunConfig:
     return parse_config(
         {
             "task": {"name": "arithmetic"},
@@ -16,6 +18,7 @@ def config(*, engine: dict[str, Any] | None = None, workers: int = 2, **resource
             "student": {"model": "models/student", "engine": engine or {}},
             "train": {"workers": workers},
             "resources": resources,
+            "storage": {"transport": transport},
         }
     )
 
@@ -73,6 +76,13 @@ def test_two_ranks_never_share_a_gpu() -> None:
         config(trainer_gpus=0.5)
     config(trainer_gpus=0.5, workers=1)
     config(trainer_gpus=0.6)
+
+
+def test_weights_are_not_sent_by_nccl_within_one_gpu() -> None:
+    shared = {"sampler_gpus": 0.4, "evaluator_gpus": 0, "trainer_gpus": 0.6, "teacher_gpus": 1}
+    with pytest.raises(ConfigError, match=r"storage\.transport: nccl does not send within one GPU, .* take `shm`"):
+        config(engine={"gpu_memory": 0.4}, transport="nccl", **shared)
+    config(transport="nccl", sampler_gpus=1, evaluator_gpus=1, trainer_gpus=1, teacher_gpus=1)
 
 
 def test_an_engine_has_the_gpus_that_it_is_spread_over() -> None:

@@ -4,12 +4,14 @@ import asyncio
 import math
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orpo_ray.errors import WaitTimeout
 from orpo_ray.weights import Version
+from orpo_ray.weights.link import LinkError
 from orpo_ray.weights.loading import WrongWeightsError, load_version
 from orpo_ray.weights.probe import Probe, probe_of
 from orpo_ray.weights.published import IncompleteVersionError, publish_directory
@@ -27,6 +29,7 @@ class ScoringEngine:
         self._deaf = reloads_that_fail_silently
         self._logp = -9.0
         self.before: Callable[[str], None] = lambda directory: None
+        self.link: float | None = None  # what comes over a link; None for a link that breaks
 
     async def reload(self, directory: str, label: str, timeout_s: float) -> None:
         self.before(directory)
@@ -34,6 +37,12 @@ class ScoringEngine:
         self.loaded.append(directory)
         if len(self.loaded) > self._deaf:
             self._logp = logp
+
+    async def receive(self, address: str, label: str, timeout_s: float) -> None:
+        if self.link is None:
+            raise LinkError("its sender is gone")
+        self.loaded.append(address)
+        self._logp = self.link
 
     async def score(self, prompt: Sequence[int], trace: Sequence[int]) -> list[float]:
         assert (list(prompt), list(trace)) == ([1, 2], TRACE)
@@ -185,3 +194,26 @@ def test_a_version_on_its_way_to_the_storage_is_waited_for(tmp_path: Path) -> No
     assert engine.loaded == [str(tmp_path / "v3")]
     with pytest.raises(IncompleteVersionError):
         load(engine, Version(4, str(tmp_path / "v4"), step=4, copy=str(tmp_path / "elsewhere")), limit_s=0.2)
+
+
+LINK = "gloo://10.0.0.1:4242/1f/3"
+
+
+def test_a_version_that_is_sent_is_not_read(tmp_path: Path) -> None:
+    engine, version = ScoringEngine(), replace(publish(tmp_path / "v3", -1.25), copy=LINK)
+    engine.link = -1.25
+    load(engine, version)
+    assert engine.loaded == [LINK]
+
+
+def test_a_link_that_breaks_leaves_the_storage(tmp_path: Path) -> None:
+    engine, version = ScoringEngine(), replace(publish(tmp_path / "v3", -1.25), copy=LINK)
+    load(engine, version)
+    assert engine.loaded == [version.path]
+
+
+def test_what_came_over_a_link_is_checked_like_any_other(tmp_path: Path) -> None:
+    engine, version = ScoringEngine(), replace(publish(tmp_path / "v3", -1.25), copy=LINK)
+    engine.link = -1.5
+    with pytest.raises(WrongWeightsError, match=f"at last from {LINK}"):
+        load(engine, version)

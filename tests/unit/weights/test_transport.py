@@ -5,13 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from orpo_ray.config import RunConfig
 from orpo_ray.errors import InputError
 from orpo_ray.weights import shm
+from orpo_ray.weights.link import receive
 from orpo_ray.weights.published import check_published
 from orpo_ray.weights.shm import SharedMemoryTransport, sweep
-from orpo_ray.weights.transport import Transport, transport_of
+from orpo_ray.weights.transport import FilesystemTransport, Transport, transport_of
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def weights(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=["filesystem", "shm"])
 def transport(request: pytest.FixtureRequest, memory: Path, weights: Path) -> Iterator[Transport]:
-    made = SharedMemoryTransport(weights, memory) if request.param == "shm" else transport_of("filesystem", weights)
+    made = SharedMemoryTransport(weights, memory) if request.param == "shm" else FilesystemTransport()
     with made:
         yield made
 
@@ -126,6 +129,25 @@ def test_what_a_killed_life_of_the_run_left_goes_and_another_run_keeps_its_own(m
     assert publish(again, tmp_path / "weights", 1) != left, "a reader of the former life must not find this one"
     sweep(tmp_path / "weights", memory)
     assert [path.name for path in memory.rglob("v*")] == ["v1"]
+
+
+def test_nccl_offers_what_it_has_put_on_the_storage(weights: Path) -> None:
+    tensors = {"weight": torch.arange(6.0).reshape(2, 3)}
+    with transport_of("nccl", weights, "127.0.0.1", 20) as transport:
+        copy = transport.publish(
+            weights / "v1", lambda directory: save_file(tensors, directory / "model.safetensors"), {"number": 1}, 0
+        )
+        assert check_published(weights / "v1")["number"] == 1
+        assert copy is not None
+        assert torch.equal(dict(receive(copy, torch.device("cpu"), 20))["weight"], tensors["weight"])
+
+
+def test_an_adapter_is_not_offered_but_read(weights: Path) -> None:
+    def write(directory: Path) -> None:
+        (directory / "adapter_model.safetensors").write_text("")
+
+    with transport_of("nccl", weights, "127.0.0.1", 20) as transport:
+        assert transport.publish(weights / "v1", write, {"number": 1}, 0) is None
 
 
 def test_the_transport_may_change_between_two_starts_of_a_run() -> None:
