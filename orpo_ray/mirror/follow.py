@@ -17,7 +17,7 @@ from orpo_ray.mirror.claim import Claim, TakenOverError
 from orpo_ray.mirror.contents import newest_checkpoint
 from orpo_ray.mirror.fetching import Fetcher, set_aside
 from orpo_ray.mirror.index import Index, Note, read_index, read_note
-from orpo_ray.mirror.place import Place, explained, first_line, open_place
+from orpo_ray.mirror.place import Place, first_line, open_place, tried
 from orpo_ray.mirror.pool import backoff, pause
 from orpo_ray.mirror.sending import Sender
 
@@ -110,16 +110,13 @@ class Mirror:
             InputError: another driver writes there, or what lies there is not this run's.
             MirrorError: the run could not be brought down.
         """
-        with explained(self._place.url):
-            self._claim = Claim(self._place, self._layout.run)
-            self._claim.take()
-            index, note = read_index(self._place), read_note(self._layout.mirrored)
+        self._claim = Claim(self._place, self._layout.run)
+        tried(self._place.url, self._claim.take)
         try:
-            said = self._agree(index, note)
-            with explained(self._place.url):
-                index, note = read_index(self._place), read_note(self._layout.mirrored)
-            first = index or Index.first(self._layout.storage)
-            self._sender = Sender(self._place, self._layout, self._claim, first, note, self._heard)
+            index = tried(self._place.url, lambda: read_index(self._place))
+            said = self._agree(index, read_note(self._layout.mirrored))
+            index, note = index or Index.first(self._layout.storage), read_note(self._layout.mirrored)
+            self._sender = Sender(self._place, self._layout, self._claim, index, note, self._heard)
             yield said
         finally:
             with suppress(OSError, TakenOverError):

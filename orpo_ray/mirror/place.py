@@ -1,10 +1,11 @@
 """Where a mirror lies: an object store or a directory, through pyarrow's file systems, or fsspec's where it has none."""
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Protocol
+from contextlib import suppress
+from typing import Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pyarrow as pa
@@ -16,6 +17,8 @@ CHUNK = 8 << 20
 """Bytes that are read, and sent, at a time."""
 
 Heard = Callable[[], None]
+T = TypeVar("T")
+_CHANCES = 3
 
 
 class Source(Protocol):
@@ -82,7 +85,8 @@ class Place:
                 if not chunk:
                     raise OSError(f"the file became shorter while it was sent, by {left} bytes")
                 stream.write(chunk)
-                heard()
+                if left < size:  # the first chunk may only have been put by
+                    heard()
                 left -= len(chunk)
         heard()
 
@@ -123,11 +127,14 @@ class Place:
             InputError: they cannot; says why, and what would help.
         """
         name, content = f".orpo-ray-check-{uuid.uuid4().hex[:8]}", b"orpo-ray"
-        with explained(self.url):
+
+        def use() -> None:
             self.replace(name, content)
             if self.read(name) != content:
                 raise OSError("what was written is not what is read")
             self.remove(name)
+
+        tried(self.url, use)
 
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}"
@@ -153,13 +160,20 @@ def open_place(url: str) -> Place:
         ) from None
 
 
-@contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turns the store's own error into an InputError with what would help."""
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"storage.mirror: {url} {_cause_and_cure(error)}") from None
+def tried(url: str, call: Callable[[], T]) -> T:
+    """What a call of the store returns; a passing fault is given another chance.
+
+    Raises:
+        InputError: it fails for good; says why, and what would help.
+    """
+    for attempt in range(_CHANCES):
+        try:
+            return call()
+        except OSError as error:
+            if attempt == _CHANCES - 1 or any(sign in str(error) for sign in _LASTING):
+                raise InputError(f"storage.mirror: {url} {_cause_and_cure(error)}") from None
+            time.sleep(attempt + 1)
+    raise AssertionError("the last chance returns or raises")
 
 
 def first_line(error: BaseException) -> str:
@@ -170,10 +184,14 @@ def first_line(error: BaseException) -> str:
 def _filesystem(url: str) -> tuple[FileSystem, str]:
     parts = urlsplit(url)
     if parts.scheme == "s3":
-        # In the background it would take a whole file into memory where the network is slower than the disk.
+        # In the background it would take a whole file into memory where the network is slower than the disk. Opened late, a
+        # small file is one request and not three.
         options = dict(parse_qsl(parts.query))
-        options.setdefault("region", _region(parts.netloc, elsewhere="endpoint_override" in options))
-        return S3FileSystem(background_writes=False, **options), f"{parts.netloc}{parts.path}"
+        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        if endpoint:  # pyarrow looks at it only where it reads the URL
+            options.setdefault("endpoint_override", endpoint)
+        options.setdefault("region", _region(parts.netloc, amazons="endpoint_override" not in options))
+        return S3FileSystem(background_writes=False, allow_delayed_open=True, **options), f"{parts.netloc}{parts.path}"
     try:
         opened: tuple[FileSystem, str] = FileSystem.from_uri(url)
         return opened
@@ -186,15 +204,13 @@ def _filesystem(url: str) -> tuple[FileSystem, str]:
     return PyFileSystem(FSSpecHandler(filesystem)), path
 
 
-def _region(bucket: str, *, elsewhere: bool) -> str:
+def _region(bucket: str, *, amazons: bool) -> str:
     """A bucket's region; of a store that is not Amazon's any will do."""
     given = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    if given:
-        return given
-    if not (elsewhere or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")):
+    if amazons and not given:
         with suppress(OSError):  # the bucket's own calls say better what is wrong
             return str(resolve_s3_region(bucket))
-    return "us-east-1"
+    return given or "us-east-1"
 
 
 def _cause_and_cure(error: OSError) -> str:
@@ -219,6 +235,7 @@ _CURES = {
     ),
     "No space left": ("is full", "free some room, or give another place"),
 }
+_LASTING = [*(sign for sign in _CURES if sign != "NETWORK_CONNECTION"), "Errno"]
 
 
 def _joined(url: str, name: str) -> str:

@@ -46,7 +46,6 @@ class Sender:
 
     Attributes:
         index: as the mirror has it now.
-        waits_for: path of the file that did not get there, or that was begun last.
     """
 
     def __init__(
@@ -54,11 +53,17 @@ class Sender:
     ) -> None:
         self._place, self._files, self._layout, self._claim = place, place.below(FILES), layout, claim
         self._note, self._heard = note, heard
-        self.index, self.waits_for = index, "the index"
+        self.index, self._begun = index, "the index"
+        self._failed: str | None = None
         # Sent, and not named by an index yet, with their digests: a pass that fails has not sent them for nothing.
         self._arrived: dict[str, str] = {}
         # To be removed; None until the first pass has looked for what an earlier driver left.
         self._unnamed: set[str] | None = None
+
+    @property
+    def waits_for(self) -> str:
+        """Path of the file that did not get there in the last pass, or that was begun last."""
+        return self._failed or self._begun
 
     def send(self, stores: Collection[Path], look: Look) -> Sent:
         """One pass.
@@ -71,6 +76,7 @@ class Sender:
             OSError: the store does not answer, or a file cannot be read.
             TakenOverError: the mirror is another driver's.
         """
+        self._failed = None
         with self._held(stores) as items:
             files: dict[str, Entry] = {}
             sent: list[int] = []
@@ -120,7 +126,7 @@ class Sender:
         if known is not None and self._is_there(item):
             files[item.path] = known
             return
-        self.waits_for = item.path
+        self._begun = item.path
         size = _whole_lines(item) if item.path.endswith(_LINES) else item.size
         with item.file.open("rb") as file:
             digest = _Digested(file, size)
@@ -135,7 +141,7 @@ class Sender:
             try:
                 self._send(item, size, target, digest.hex())
             except OSError:
-                self.waits_for = item.path
+                self._failed = item.path
                 raise
             sent.append(size)
         files[item.path] = Entry(target, size, digest.hex())

@@ -1,12 +1,13 @@
 """Where a mirror lies: which URLs are taken, and what is said of a place that cannot be used."""
 
 import uuid
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from orpo_ray.errors import InputError
-from orpo_ray.mirror.place import Place, explained, open_place
+from orpo_ray.mirror.place import Place, open_place, tried
 from tests.unit.mirror.made_up import FakeFailingStore
 
 
@@ -38,6 +39,29 @@ def test_a_source_that_is_shorter_than_it_was(tmp_path: Path) -> None:
         open_place(tmp_path.as_uri()).write("a", opened, 10)
 
 
+def test_what_was_only_put_by_has_not_got_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An object store takes the first part into memory and refuses it at the end."""
+    monkeypatch.setattr("orpo_ray.mirror.place.CHUNK", 4)
+    heard: list[int] = []
+    source = tmp_path / "source"
+    source.write_bytes(b"0123456789")
+
+    class FakeStream(BytesIO):
+        def close(self) -> None:
+            assert len(heard) == (2 if len(self.getvalue()) == 10 else 0)
+            raise OSError("AWS Error SLOW_DOWN")
+
+    class FakeStore(FakeFailingStore):
+        def open_output_stream(self, path: str) -> FakeStream:
+            return FakeStream()
+
+    place = Place("s3://b", FakeStore(), str(tmp_path))  # type: ignore[arg-type]
+    for size in (4, 10):
+        with source.open("rb") as opened, pytest.raises(OSError, match="SLOW_DOWN"):
+            place.write("a", opened, size, lambda: heard.append(1))
+    assert len(heard) == 2
+
+
 def test_a_url_of_no_known_store() -> None:
     with pytest.raises(
         InputError, match=r"storage\.mirror: foo://bucket/x cannot be opened .*; take s3://bucket/prefix"
@@ -57,7 +81,8 @@ def test_a_directory_that_may_not_be_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("operation", ["write", "read", "remove"])
-def test_a_store_that_refuses_one_thing(tmp_path: Path, operation: str) -> None:
+def test_a_store_that_refuses_one_thing(tmp_path: Path, operation: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orpo_ray.mirror.place.time.sleep", lambda _: None)
     store = FakeFailingStore()
     store.fails = [operation]
     with pytest.raises(InputError) as error:
@@ -78,5 +103,22 @@ def test_a_store_that_refuses_one_thing(tmp_path: Path, operation: str) -> None:
     ],
 )
 def test_each_cause_has_its_cure(sign: str, cure: str) -> None:
-    with pytest.raises(InputError, match=cure), explained("s3://b/x"):
+    def fails() -> None:
         raise OSError(sign)
+
+    with pytest.raises(InputError, match=cure):
+        tried("s3://b/x", fails)
+
+
+def test_a_fault_that_passes_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("orpo_ray.mirror.place.time.sleep", slept.append)
+    answers = iter([OSError("AWS Error SLOW_DOWN"), OSError("AWS Error NETWORK_CONNECTION"), "there"])
+
+    def call() -> str:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    assert (tried("s3://b/x", call), slept) == ("there", [1, 2])
