@@ -26,9 +26,8 @@ def activity(logs: Path) -> list[GroupActivity]:
     Utilisation is the share of the window in which a worker had a piece of work in hand, waiting at the staleness gate left
     out, as a mean over the group's workers. Calls to an API teacher are work of whoever answers them.
     """
-    files = [last_lines(file, _TAIL) for file in sorted(logs.glob("*.jsonl"))] if logs.is_dir() else []
-    kinds = set(_GROUPS.values())
-    lines = [line for file in files for line in file if line["kind"] in kinds]
+    files = sorted(logs.glob("*.jsonl")) if logs.is_dir() else []
+    lines = [line for file in files for line in last_lines(file, _TAIL, set(_GROUPS.values()))]
     if not lines:
         return []
     end = max(_seconds(line) for line in lines)

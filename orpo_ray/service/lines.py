@@ -1,6 +1,7 @@
 """Files of JSON lines that may grow, page by page. A place in one is a byte offset: nothing before it is read again."""
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,21 @@ class Page:
     """Some lines.
 
     Attributes:
-        places: the offset behind each item.
+        lines: JSON as it stands in the file, without the newline. Whoever passes it on need not parse it.
+        places: the offset behind each line.
         next: the offset behind the last line that was read.
         more: whether a whole line stands behind it.
     """
 
-    items: list[dict[str, Any]]
+    lines: list[bytes]
     places: list[int]
     next: int
     more: bool
+
+    def json(self) -> bytes:
+        """As `schemas.Lines`."""
+        rest = f'],"next":{self.next},"more":{str(self.more).lower()}}}'
+        return b"".join([b'{"items":[', b",".join(self.lines), rest.encode()])
 
 
 def read_page(file: Path, after: int, limit: int) -> Page:
@@ -31,7 +38,7 @@ def read_page(file: Path, after: int, limit: int) -> Page:
         opened = file.open("rb")
     except FileNotFoundError:
         return Page([], [], 0, more=False)
-    items: list[dict[str, Any]] = []
+    lines: list[bytes] = []
     places: list[int] = []
     with opened:
         if after > opened.seek(0, 2):
@@ -40,16 +47,20 @@ def read_page(file: Path, after: int, limit: int) -> Page:
         for line in opened:
             if not line.endswith(b"\n"):  # still in the writing
                 break
-            if len(items) == limit:
-                return Page(items, places, at, more=True)
+            if len(lines) == limit:
+                return Page(lines, places, at, more=True)
             at += len(line)
-            items.append(json.loads(line))
+            lines.append(line[:-1])
             places.append(at)
-    return Page(items, places, at, more=False)
+    return Page(lines, places, at, more=False)
 
 
-def last_lines(file: Path, size: int = 64 << 10) -> list[dict[str, Any]]:
-    """The whole lines among the last `size` bytes."""
+def last_lines(file: Path, size: int = 64 << 10, kinds: Collection[str] = ()) -> list[dict[str, Any]]:
+    """The whole lines among the last `size` bytes.
+
+    Args:
+        kinds: only those of these kinds; all where there is none.
+    """
     try:
         with file.open("rb") as opened:
             end = opened.seek(0, 2)
@@ -60,4 +71,10 @@ def last_lines(file: Path, size: int = 64 << 10) -> list[dict[str, Any]]:
         return []
     lines = text.split(b"\n")
     # The first is a part of a line unless the file begins with it, the last what is still in the writing.
-    return [json.loads(line) for line in lines[(begin > 0) : -1]]
+    whole = lines[(begin > 0) : -1]
+    if not kinds:
+        return [json.loads(line) for line in whole]
+    # Parsing costs a hundred times as much as looking for a word; what only looks alike goes once it is parsed.
+    words = [json.dumps(kind).encode() for kind in kinds]
+    likely = (json.loads(line) for line in whole if any(word in line for word in words))
+    return [line for line in likely if line["kind"] in kinds]

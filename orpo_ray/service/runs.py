@@ -163,8 +163,8 @@ class Runs:
         layout = self._layout(name)
         return await asyncio.to_thread(read_page, getattr(layout, log), after, limit)
 
-    async def follow(self, name: str, after: int) -> AsyncIterator[tuple[int, dict[str, Any]] | None]:
-        """A run's events, each with the offset behind it, until nobody works on the run; None after each look at the file.
+    async def follow(self, name: str, after: int) -> AsyncIterator[Page]:
+        """A run's events, page by page, until nobody works on the run; a page without lines after each look in vain.
 
         Raises:
             UnknownRunError: there is no such run.
@@ -174,12 +174,10 @@ class Runs:
             # In this order: what is written before the end is read after it.
             over = await asyncio.to_thread(lock_holder, layout.lock) is None
             page = await asyncio.to_thread(read_page, layout.events, after, 500)
-            for place, item in zip(page.places, page.items, strict=True):
-                yield place, item
             after = page.next
+            yield page
             if over and not page.more:
                 return
-            yield None
             if not page.more:
                 await asyncio.sleep(POLL_S)
 
