@@ -20,6 +20,7 @@ FREE_FIELDS = (
     "train.checkpoint_every",
     "train.checkpoints_kept",
     "train.workers",
+    "train.workers_min",
     "train.micro_batch",
     "train.token_budget",
     "train.offload",

@@ -65,17 +65,28 @@ class Geometry:
         return min(self.global_batch, self.prompts - in_epoch * self.global_batch)
 
 
+def world_sizes(global_batch: int, fewest: int, most: int, block_rows: int | None) -> list[int]:
+    """The numbers of ranks from `most` down to `fewest` with which whole blocks fill the global batch."""
+    return [ranks for ranks in range(most, fewest - 1, -1) if not geometry_problems(global_batch, ranks, block_rows)]
+
+
 def default_block_rows(global_batch: int, ranks: int, at_most: int = 16) -> int:
     """The largest block of at most `at_most` rows with which block_rows × ranks divides the global batch."""
     local = global_batch // ranks
     return max(rows for rows in range(1, min(local, at_most) + 1) if local % rows == 0)
 
 
-def geometry_problems(global_batch: int, ranks: int, block_rows: int | None) -> list[str]:
-    """What is wrong with the batch's edges, one sentence each; empty where nothing is."""
+def geometry_problems(
+    global_batch: int, ranks: int, block_rows: int | None, option: str = "train.workers"
+) -> list[str]:
+    """What is wrong with the batch's edges, one sentence each; empty where nothing is.
+
+    Args:
+        option: the one that gives `ranks`, for messages.
+    """
     if global_batch % ranks:
         return [
-            f"train.global_batch: {global_batch} cannot be shared equally by train.workers = {ranks}; "
+            f"train.global_batch: {global_batch} cannot be shared equally by {option} = {ranks}; "
             f"take a multiple of {ranks}, as {-(-global_batch // ranks) * ranks}"
         ]
     problems = []
@@ -83,7 +94,7 @@ def geometry_problems(global_batch: int, ranks: int, block_rows: int | None) -> 
     if block_rows is not None and global_batch % (block_rows * ranks):
         fitting = [rows for rows in range(1, local + 1) if local % rows == 0]
         problems.append(
-            f"resources.block_rows: {block_rows} × train.workers {ranks} does not divide train.global_batch "
+            f"resources.block_rows: {block_rows} × {option} {ranks} does not divide train.global_batch "
             f"{global_batch}, which would hang the stream; fitting are {', '.join(map(str, fitting))}"
         )
     return problems

@@ -74,6 +74,12 @@ class ResourcesConfig(Section):
     """What each group of actors asks of Ray, and of which nodes."""
 
     samplers: int = option(1, "Student sampler actors, one vLLM engine each.", unit="actors", ge=1)
+    samplers_min: int = option(
+        1,
+        "Fewest samplers that a run goes on with where the cluster has no place for all, until there is.",
+        unit="actors",
+        ge=1,
+    )
     sampler_cpus: float = option(1, "Logical CPUs of a sampler.", unit="CPUs", ge=0)
     sampler_gpus: float = option(0, "GPUs of a sampler; a share below 1 leaves the rest to others.", unit="GPUs", ge=0)
     sampler_accelerator: str | None = option(None, "GPU type of the samplers' nodes, as Ray names it: H100, L4, …")
@@ -113,6 +119,13 @@ class ResourcesConfig(Section):
         ge=1,
     )
     blocks_in_flight: int = option(4, "Blocks that one sampler works on at a time.", unit="blocks", ge=1)
+    grow_every_s: float = option(
+        600,
+        "Time between two looks for a place for missing workers and samplers. Where there is one, training begins anew "
+        "from its next checkpoint, with them, and so never more often than this.",
+        unit="seconds",
+        gt=0,
+    )
 
     @field_validator("sampler_labels", "evaluator_labels", "trainer_labels", "teacher_labels")
     @classmethod
@@ -143,6 +156,13 @@ class LimitsConfig(Section):
     """Each wait that can hang, and how long it may. Past it the run ends and says what it waited for."""
 
     start_s: float = option(600, "An actor, engine or replica that starts.", unit="seconds", gt=0)
+    place_s: float = option(
+        120,
+        "Workers and samplers that look for a place, before training goes on with fewer; a sampler that was lost, before "
+        "it goes on without. An autoscaler, where there is one, has start_s to bring the nodes.",
+        unit="seconds",
+        gt=0,
+    )
     gate_s: float = option(1800, "A sampler that waits at the gate for the trainer.", unit="seconds", gt=0)
     reload_s: float = option(300, "A reload of weights in an engine.", unit="seconds", gt=0)
     generate_s: float = option(1800, "One block's sampling.", unit="seconds", gt=0)

@@ -1,11 +1,12 @@
 """The whole configuration of one run, and the checks that span sections."""
 
+import math
 from typing import Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
 
 from orpo_ray.config.deepspeed_json import deepspeed_problems
-from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems
+from orpo_ray.config.geometry import Geometry, default_block_rows, geometry_problems, world_sizes
 from orpo_ray.config.layout import is_run_name
 from orpo_ray.config.method import NegativesConfig, PolicyConfig, PositivesConfig, SamplingConfig
 from orpo_ray.config.models import EngineConfig, StudentConfig, TeacherConfig
@@ -100,9 +101,35 @@ class RunConfig(Section):
         return self.policy if self.negatives_source == "student" else PolicyConfig(phi=0.0)
 
     @property
+    def workers_min(self) -> int:
+        """Fewest train workers, after the default."""
+        return self.train.workers_min or self.train.workers
+
+    @property
+    def world_sizes(self) -> list[int]:
+        """The numbers of train workers that the group may have, largest first."""
+        return world_sizes(self.train.global_batch, self.workers_min, self.train.workers, self.resources.block_rows)
+
+    @property
     def block_rows(self) -> int:
-        """Plan rows a block, after the default."""
-        return self.resources.block_rows or default_block_rows(self.train.global_batch, self.train.workers)
+        """Plan rows a block, after the default: the same for each size of the group, so that the journal's blocks are."""
+        return self.resources.block_rows or default_block_rows(self.train.global_batch, math.lcm(*self.world_sizes))
+
+    def sized(self, workers: int, samplers: int) -> "RunConfig":
+        """This run with so many train workers and samplers, no more and no fewer."""
+        train = {"workers": workers, "workers_min": workers}
+        resources = {"samplers": samplers, "samplers_min": samplers, "block_rows": self.block_rows}
+        return self.model_copy(
+            update={
+                "train": self.train.model_copy(update=train),
+                "resources": self.resources.model_copy(update=resources),
+            }
+        )
+
+    @property
+    def smallest(self) -> "RunConfig":
+        """This run with the fewest workers and samplers that it goes on with."""
+        return self.sized(self.workers_min, self.resources.samplers_min)
 
     @property
     def eval_max_tokens(self) -> int:
@@ -122,7 +149,7 @@ class RunConfig(Section):
 
 def cross_problems(config: RunConfig) -> list[str]:
     """Mistakes that only show when sections are read together, one sentence each: field, what is given, what fits."""
-    problems = geometry_problems(config.train.global_batch, config.train.workers, config.resources.block_rows)
+    problems = _size_problems(config)
     problems += deepspeed_problems(config.train, on_cpu=config.resources.trainer_gpus == 0)
     if isinstance(config.policy.refresh, int) and config.policy.refresh < 1:
         problems.append(f"policy.refresh: {config.policy.refresh} steps; take `epoch` or a whole number from 1 on")
@@ -152,6 +179,25 @@ def cross_problems(config: RunConfig) -> list[str]:
         problems.append("export.select: `best` needs a validation split; set task.validation_size or validation_path")
     if config.export.lora == "adapter" and config.train.lora is None:
         problems.append("export.lora: `adapter` needs train.lora, as {}; without it there is no adapter")
+    return problems
+
+
+def _size_problems(config: RunConfig) -> list[str]:
+    """Sizes of the group with which the stream would hang, and ranges that hold none."""
+    train, resources = config.train, config.resources
+    problems = geometry_problems(train.global_batch, train.workers, resources.block_rows)
+    if config.workers_min > train.workers:
+        problems.append(
+            f"train.workers_min: {config.workers_min} is more than train.workers {train.workers}; take at most as many"
+        )
+    elif config.workers_min < train.workers:
+        # The sizes between are left out where they do not fit; the two that were asked for must.
+        problems += geometry_problems(train.global_batch, config.workers_min, resources.block_rows, "train.workers_min")
+    if resources.samplers_min > resources.samplers:
+        problems.append(
+            f"resources.samplers_min: {resources.samplers_min} is more than resources.samplers {resources.samplers}; "
+            "take at most as many"
+        )
     return problems
 
 

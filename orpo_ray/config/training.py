@@ -72,6 +72,13 @@ class TrainConfig(Section):
         ge=1,
     )
     workers: int = option(2, "Ray Train workers (ranks).", unit="workers", ge=1)
+    workers_min: int | None = option(
+        None,
+        "Fewest workers that training goes on with where the cluster has no place for all, until there is; `workers` "
+        "where not set.",
+        unit="workers",
+        ge=1,
+    )
     zero_stage: Literal[1, 2, 3] = option(2, "DeepSpeed ZeRO stage: what is partitioned over the workers.")
     offload: Offload = option(
         "none", "What DeepSpeed keeps in the host's memory instead of the GPU's; parameters with ZeRO stage 3 only."

@@ -59,6 +59,28 @@ def test_a_configuration_is_refused_just_where_its_geometry_is(batch: int, ranks
         assert shape.global_batch % (shape.block_rows * shape.ranks) == 0
 
 
+@given(batches, ranks, ranks, st.none() | rows)
+def test_each_size_of_an_elastic_group_takes_whole_blocks_of_one_length(
+    batch: int, one: int, other: int, block: int | None
+) -> None:
+    """The journal's blocks are found again by their rows, so their length must not follow the size."""
+    workers, fewest = max(one, other), min(one, other)
+    data = changed({"train.global_batch": batch, "train.workers": workers, "train.workers_min": fewest})
+    data["resources"] = {"block_rows": block} if block else {}
+    if geometry_problems(batch, workers, block) or geometry_problems(batch, fewest, block):
+        with pytest.raises(ConfigError):
+            parse_config(data)
+        return
+    config = parse_config(data)
+    assert {workers, fewest} <= set(config.world_sizes)
+    for size in range(fewest, workers + 1):
+        assert (size in config.world_sizes) == (not geometry_problems(batch, size, block))
+    for size in config.world_sizes:
+        shape = config.sized(size, 1).geometry(prompts=100)
+        assert (shape.ranks, shape.block_rows) == (size, config.block_rows)
+        assert batch % (shape.block_rows * size) == 0
+
+
 @given(batches, st.integers(1, 5_000), st.integers(1, 7), st.none() | st.integers(1, 500))
 def test_an_epoch_is_whole_global_batches_and_holds_each_prompt_once(
     batch: int, prompts: int, epochs: int, refresh: int | None

@@ -127,6 +127,23 @@ BETWEEN_OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"teacher.backend": "openai"}, "teacher.base_url: not set, but teacher.backend `openai` needs it"),
     ({"teacher.backend": "recorded"}, "teacher.path: not set, but teacher.backend `recorded` needs it"),
     (
+        {"train.workers_min": 3},
+        "train.workers_min: 3 is more than train.workers 2; take at most as many",
+    ),
+    (
+        {"train.workers": 6, "train.workers_min": 4, "train.global_batch": 18},
+        "train.global_batch: 18 cannot be shared equally by train.workers_min = 4; take a multiple of 4, as 20",
+    ),
+    (
+        {"train.workers": 2, "train.workers_min": 1, "train.global_batch": 24, "resources.block_rows": 24},
+        "resources.block_rows: 24 × train.workers 2 does not divide train.global_batch 24, which would hang the stream; "
+        "fitting are 1, 2, 3, 4, 6, 12",
+    ),
+    (
+        {"resources.samplers_min": 2},
+        "resources.samplers_min: 2 is more than resources.samplers 1; take at most as many",
+    ),
+    (
         {"teacher.serve.min_replicas": 3},
         "teacher.serve.max_replicas: 1 is less than teacher.serve.min_replicas 3; take at least as many",
     ),
