@@ -43,6 +43,14 @@ class WaitTimeout(OrpoRayError):
     """A wait reached its limit: the message says what it waited for and for how long."""
 
 
+class SamplerLostError(OrpoRayError):
+    """A sampler is gone for longer than `limits.place_s`, and rows with it: the stream is built anew without it."""
+
+
+class CollectiveTimeout(OrpoRayError):
+    """A train worker waited for the others in a collective for longer than `limits.collective_s`."""
+
+
 class StaleAttemptError(OrpoRayError):
     """A call came from an older start of the worker group, and was refused."""
 

@@ -211,7 +211,7 @@ def _gpu_memory_problems(config: RunConfig, parameters: int, cluster: ClusterSha
             (
                 "DISTILL",
                 f"train worker: weights, gradients and optimizer take {trained / GIB:.1f} GiB of its {share / GIB:.1f} GiB "
-                f"of GPU memory with train.zero_stage {config.train.zero_stage} on {config.train.workers} workers; take a "
+                f"of GPU memory with train.zero_stage {config.train.zero_stage} on {config.workers_min} workers; take a "
                 "higher stage or more workers",
             )
         )
@@ -240,13 +240,13 @@ def _gpu_memory_problems(config: RunConfig, parameters: int, cluster: ClusterSha
 
 
 def trainer_bytes(config: RunConfig, parameters: int) -> int:
-    """Bytes of weights, gradients and AdamW's state on each rank (ZeRO, arXiv 1910.02054, section 3).
+    """Bytes of weights, gradients and AdamW's state on each rank of the smallest group (ZeRO, arXiv 1910.02054, section 3).
 
     In bf16: 2 bytes a weight, 2 a gradient, 12 for float32 weights and two moments; in fp32: 4, 4 and 8. Stage 1 shares
     the last among the ranks, stage 2 gradients too, stage 3 all.
     """
     weight, gradient, state = (2, 2, 12) if config.train.precision == "bf16" else (4, 4, 8)
-    ranks, stage = config.train.workers, config.train.zero_stage
+    ranks, stage = config.workers_min, config.train.zero_stage
     shared = state + (gradient if stage >= 2 else 0) + (weight if stage >= 3 else 0)
     whole = weight + gradient + state - shared
     return parameters * whole + parameters * shared // ranks

@@ -5,17 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ray
-from ray.exceptions import GetTimeoutError
-
 from orpo_ray.config import Geometry
 from orpo_ray.config.layout import RunLayout
-from orpo_ray.errors import WaitTimeout
 from orpo_ray.sampling.journal import Journal
 from orpo_ray.training.checkpoint import Checkpoint, drop_later_checkpoints, resumable_versions, whole_checkpoints
 from orpo_ray.training.ledger import drop_uncommitted
 from orpo_ray.weights import Version
-from orpo_ray.weights.board import AttemptStart
+from orpo_ray.weights.board import AttemptStart, answered
 from orpo_ray.weights.published import IncompleteVersionError, check_published, drop_newer
 
 
@@ -53,9 +49,9 @@ def begin_attempt(layout: RunLayout, geometry: Geometry, initial: Version, board
     _drop_later_evaluations(layout.evaluations, step)
     start = AttemptStart(_next_number(layout), step, str(checkpoint.path) if checkpoint else None)
     older = [version for version in _on_storage(layout.weights) if version.number < current.number]
-    _answered(board.start_attempt.remote(start, current, older), start_s)
+    answered(board.start_attempt.remote(start, current, older), start_s)
     # A board of a new driver knows of no checkpoint: what this one would resume with again must not go.
-    _answered(board.pin.remote(start.number, resumable_versions(layout.checkpoints)), start_s)
+    answered(board.pin.remote(start.number, resumable_versions(layout.checkpoints)), start_s)
     return Attempt(start, current, older, passed_over)
 
 
@@ -70,14 +66,6 @@ def _where_to_go_on(layout: RunLayout, initial: Version) -> tuple[Checkpoint | N
         except IncompleteVersionError as error:
             passed_over.append(f"checkpoint {checkpoint.path.name} is passed over: its version is not whole ({error})")
     return None, initial, passed_over
-
-
-def _answered(call: Any, limit_s: float) -> None:
-    """Wait for the board, which Ray may be starting again."""
-    try:
-        ray.get(call, timeout=limit_s)
-    except GetTimeoutError:
-        raise WaitTimeout(f"limits.start_s: the weight board did not answer within {limit_s:g} s") from None
 
 
 def _next_number(layout: RunLayout) -> int:

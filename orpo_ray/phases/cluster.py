@@ -101,8 +101,10 @@ def connect(config: RunConfig) -> None:
     _no_progress_bars()
     if not os.environ.get(AUTOSCALED):
         there: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        check_fits(config, {"CPU": there.get("CPU", 0.0), "GPU": there.get("GPU", 0.0)}, parameters)
-        check_places(config, _shape(ray.nodes()))  # type: ignore[no-untyped-call]
+        # A run that may go on with fewer may also begin so.
+        least = config.smallest
+        check_fits(least, {"CPU": there.get("CPU", 0.0), "GPU": there.get("GPU", 0.0)}, parameters)
+        check_places(least, _shape(ray.nodes()))  # type: ignore[no-untyped-call]
 
 
 def disconnect() -> None:

@@ -7,24 +7,29 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from orpo_ray.config import Geometry
 from orpo_ray.config.fingerprint import fingerprint, what_matters
+from orpo_ray.errors import WaitTimeout
 from orpo_ray.pairs import Diversity, PairSource, PhiRule
 from orpo_ray.phases.adapters import settled_config
 from orpo_ray.phases.attempt import Attempt, begin_attempt
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
+from orpo_ray.phases.growth import Growth
 from orpo_ray.phases.keys import result_of
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
 from orpo_ray.phases.phase import Phase
-from orpo_ray.phases.retry import decide, whole
+from orpo_ray.phases.places import Places, ask_ray, find_places
+from orpo_ray.phases.retry import decide, last_line, whole
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.sampler import SamplerSpec
 from orpo_ray.sampling.stream import ordered_ingest, pair_stream
@@ -32,13 +37,14 @@ from orpo_ray.tasks.split_of import split_of
 from orpo_ray.training.checkpoint import newest_checkpoint
 from orpo_ray.training.worker import DATASET, WorkerSpec, train_worker
 from orpo_ray.weights import StalenessGate, Version
-from orpo_ray.weights.board import WeightBoard
+from orpo_ray.weights.board import WeightBoard, answered
 from orpo_ray.weights.published import IncompleteVersionError, check_published
 from orpo_ray.weights.shm import sweep
 
 log = logging.getLogger(__name__)
 
 # Carried by Train from the driver to its controller.
+_ANSWER_S = 10.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -67,7 +73,7 @@ class Distill(Phase):
                 self._train(context, geometry, initial, board)
         finally:
             sweep(context.layout.weights)  # what a killed train worker of this node left in its memory
-        ray.get(board.finish.remote())
+        answered(board.finish.remote(), context.config.limits.start_s)
         return _summary(context, geometry)
 
     def still_there(self, context: RunContext, result: dict[str, Any]) -> bool:
@@ -86,7 +92,9 @@ class Distill(Phase):
                     return
                 if attempt.start.step:
                     context.say("note", text=f"going on from step {attempt.start.step} of {geometry.steps}")
-                self._attempt(context, geometry, attempt, initial, board)
+                if left := self._attempt(context, geometry, attempt, initial, board):
+                    context.say("distill.left", attempt=attempt.start.number, why=left)
+                    continue
                 # No sampler has loaded the last version.
                 check_published(Path(newest_weights(context)))
                 return
@@ -95,11 +103,17 @@ class Distill(Phase):
                 decision = decide(error, failures, context.config.limits.failures)
                 if not decision.retry:
                     raise decision.error from error
-                context.say("fault", error=whole(error))
+                context.say("fault", error=whole(error), actors=_situation(board))
                 context.say("note", text=decision.reason)
 
-    def _attempt(self, context: RunContext, geometry: Geometry, attempt: Attempt, initial: Version, board: Any) -> None:
-        config, layout = settled_config(context), context.layout
+    def _attempt(
+        self, context: RunContext, geometry: Geometry, attempt: Attempt, initial: Version, board: Any
+    ) -> str | None:
+        """Train with as many workers and samplers as have a place now; why it ended early, None where it did not."""
+        places = find_places(context.config, ask_ray)
+        _say_places(context, attempt.start.number, places)
+        config, layout = settled_config(context).sized(places.workers, places.samplers), context.layout
+        geometry = replace(geometry, ranks=places.workers)
         sampler = SamplerSpec(
             config=config,
             task=split_of(config.task, "train", config.seed),
@@ -114,7 +128,7 @@ class Distill(Phase):
         # Left to itself Train gives a worker group a minute to find its place, and tries again for ever.
         os.environ[_START_TIMEOUT] = str(config.limits.start_s)
         trainer = TorchTrainer(
-            train_worker,
+            train_worker,  # type: ignore[arg-type]  # v1's returned nothing; v2 keeps what rank 0 returns
             train_loop_config={"spec": worker, "board": board},
             torch_config=TorchConfig(timeout_s=int(config.limits.collective_s)),
             datasets={DATASET: pair_stream(sampler, board, geometry, attempt.start.step * geometry.global_batch)},
@@ -131,11 +145,49 @@ class Distill(Phase):
                 name=f"attempt-{attempt.start.number:03d}",
                 storage_path=str((layout.run / "train").resolve()),
                 # Which faults are worth another attempt is decided here, by their cause.
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),  # type: ignore[call-arg]
+                failure_config=FailureConfig(
+                    max_failures=0,
+                    controller_failure_limit=0,  # type: ignore[call-arg]
+                    max_preemption_failures=0,
+                ),
             ),
         )
-        with sigint_given_back():
-            trainer.fit()
+
+        number = attempt.start.number
+
+        def settled() -> bool:
+            # The train workers come before the samplers, which they ask for rows.
+            return int(answered(board.samplers.remote(number), _ANSWER_S)) == places.samplers
+
+        def found() -> None:
+            board.end_attempt.remote(number, "there is a place for more workers or samplers")
+
+        with sigint_given_back(), Growth(context.config, places, ask_ray, settled=settled, found=found):
+            left: str | None = trainer.fit().return_value  # type: ignore[attr-defined]
+        return left
+
+
+def _situation(board: Any) -> str:
+    """What each actor is at, for the events."""
+    try:
+        return str(answered(board.situation.remote(), _ANSWER_S))
+    except (WaitTimeout, RayError) as error:
+        return f"the weight board does not say ({last_line(error)})"
+
+
+def _say_places(context: RunContext, attempt: int, places: Places) -> None:
+    """Where some are missing, and where they are no more."""
+    missing = not places.all_of(context.config)
+    if missing or context.live.get("missing"):
+        context.say(
+            "distill.places",
+            attempt=attempt,
+            workers=places.workers,
+            samplers=places.samplers,
+            all_workers=context.config.train.workers,
+            all_samplers=context.config.resources.samplers,
+        )
+    context.live["missing"] = missing
 
 
 @contextmanager

@@ -4,14 +4,15 @@ import re
 import traceback
 from dataclasses import dataclass
 
-from orpo_ray.errors import OrpoRayError, StaleAttemptError
+from orpo_ray.errors import CollectiveTimeout, OrpoRayError, SamplerLostError, StaleAttemptError
 from orpo_ray.weights.published import IncompleteVersionError
 
 # Where an exception keeps the one behind it: Python's own two, RayTaskError's, and ControllerError's of Ray Train.
 _WRAPS = ("__cause__", "__context__", "cause", "controller_failure")
 
-# Errors of ours that another attempt does away with: a call that came late, a version that was spoilt.
-_PASSING = (StaleAttemptError, IncompleteVersionError)
+# Errors of ours that another attempt does away with: a call that came late, a version that was spoilt, a sampler without
+# a place, a rank that hung.
+_PASSING = (StaleAttemptError, IncompleteVersionError, SamplerLostError, CollectiveTimeout)
 
 _RAYS_ADVICE = "Failed to apply UDF transform after"
 

@@ -15,6 +15,7 @@ from orpo_ray.pairs.from_traces import with_negatives, with_positives, without_s
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.phase import Phase
+from orpo_ray.phases.places import ask_ray, find_places
 from orpo_ray.phases.retry import decide, whole
 from orpo_ray.phases.student import student_directory
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
@@ -119,22 +120,22 @@ class Seed(Phase):
         # The last block may be a short one.
         to_do = sum(min(BLOCK_PROMPTS, count - block * BLOCK_PROMPTS) for block in missing)
         done, traces, started = count - to_do, 0, time.monotonic()
-        resources, failures = context.config.resources, context.config.limits.failures
+        resources, limits = context.config.resources, context.config.limits
         sampled = ray.data.from_items(missing, override_num_blocks=len(missing)).map_batches(
             InitialSampler,
             fn_constructor_args=(spec,),
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
-                size=resources.samplers,
+                size=find_places(context.config, ask_ray, "SEED").samplers,
                 max_tasks_in_flight_per_actor=resources.blocks_in_flight,
                 max_concurrent_calls_per_actor=resources.blocks_in_flight,
             ),
             num_cpus=resources.sampler_cpus,
             num_gpus=resources.sampler_gpus or None,
             label_selector=resources.node_labels("sampler") or None,
-            max_restarts=failures,
-            max_task_retries=failures,
+            max_restarts=limits.failures,
+            max_task_retries=limits.failures,
         )
         # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
         sampled.context.raise_original_map_exception = True

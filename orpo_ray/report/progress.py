@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from orpo_ray.evaluation.accuracy import Accuracy
-from orpo_ray.report.wording import duration, percent, phase_sentence
+from orpo_ray.report.wording import duration, percent, phase_sentence, places_sentence
 
 PLAIN_EVERY_S = 10.0
 """Seconds between two plain lines of one phase; a new phase or epoch gets its line at once."""
@@ -69,6 +69,10 @@ def remark(kind: str, fields: Mapping[str, Any]) -> str | None:
         )
     if kind == "mirror.caught_up":
         return f"         the mirror is whole again, after {duration(fields['seconds'])}"
+    if kind == "distill.places":
+        return f"         {places_sentence(fields)}"
+    if kind == "distill.left":
+        return f"         attempt {fields['attempt']} ended at a checkpoint: {fields['why']}"
     if kind == "note":
         return f"         {fields['text']}"
     return None

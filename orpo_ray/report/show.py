@@ -1,6 +1,7 @@
 """All that the files of a run say about it, as plain data: what `orpo-ray show --json` prints."""
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any
 from orpo_ray.config.layout import RunLayout
 from orpo_ray.errors import InputError
 from orpo_ray.evaluation.accuracy import Accuracy
+from orpo_ray.report.progress import remark
 from orpo_ray.report.trial import trial_line
 from orpo_ray.report.wording import phase_sentence, teacher_accuracy
 
+_HAPPENINGS = ("note", "distill.places", "distill.left")
+_REMARKS = 20
 PHASES = ("PREPARE", "TEACH", "SEED", "DISTILL", "EVALUATE", "EXPORT")
 
 
@@ -53,6 +57,7 @@ def run_report(layout: RunLayout, *, alive: bool) -> dict[str, Any]:
         "finished": record["finished"],
         "seconds": round(sum(phase["seconds"] for phase in phases), 3),
         "phases": phases,
+        "happened": _happened(layout.events),
         "evaluations": [_with_interval(evaluation) for evaluation in evaluations],
         "teacher": _teacher(results.get("TEACH", {})),
         "traces": {"teacher": _trace_counts(results.get("TEACH")), "student": _trace_counts(results.get("SEED"))},
@@ -87,6 +92,15 @@ def committed_ledger(directory: Path) -> Iterator[dict[str, Any]]:
         end = min(later, default=float("inf"))
         for file in attempts[attempt]:
             yield from (line for line in _lines(file) if line["step"] < end)
+
+
+def _happened(events: Path) -> list[dict[str, str]]:
+    """The newest remarks: what was made up for, fewer or more workers and samplers, what there was to know."""
+    remarks: deque[dict[str, str]] = deque(maxlen=_REMARKS)
+    for line in _lines(events) if events.is_file() else ():
+        if line["kind"] in _HAPPENINGS:
+            remarks.append({"time": line.get("time", ""), "text": (remark(line["kind"], line) or "").strip()})
+    return list(remarks)
 
 
 def _lines(file: Path) -> Iterator[dict[str, Any]]:

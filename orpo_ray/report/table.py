@@ -31,6 +31,9 @@ def _parts(report: Mapping[str, Any], files: bool) -> Iterator[RenderableType]:
         yield Text(report["error"], style="red")
     yield Text()
     yield phase_table(report["phases"])
+    if report["happened"]:
+        yield Text()
+        yield from (Text(f"{item['time'][:19]}  {item['text']}", style="dim") for item in report["happened"])
     for split in sorted({evaluation["split"] for evaluation in report["evaluations"]}):
         of_split = [evaluation for evaluation in report["evaluations"] if evaluation["split"] == split]
         yield Text()

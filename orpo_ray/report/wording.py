@@ -67,6 +67,17 @@ def several_answers_sentence(evaluation: Mapping[str, Any]) -> str | None:
     return f"{when}: {', '.join(found)}"
 
 
+def places_sentence(fields: Mapping[str, Any]) -> str:
+    """How many workers and samplers an attempt has, of how many it was to have."""
+    parts = [
+        f"{fields[name]} of {fields[f'all_{name}']} {words}"
+        for name, words in (("workers", "train workers"), ("samplers", "samplers"))
+    ]
+    fewer = [name for name in ("workers", "samplers") if fields[name] < fields[f"all_{name}"]]
+    rest = f": fewer {' and '.join(fewer)}, until there is a place for more" if fewer else " again"
+    return f"attempt {fields['attempt']} has {' and '.join(parts)}{rest}"
+
+
 def phase_sentence(phase: str, result: Mapping[str, Any]) -> str:
     """What a finished phase did, in one line; empty where its result does not say."""
     if "skipped" in result:

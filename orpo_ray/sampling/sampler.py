@@ -7,6 +7,7 @@ judges them, and writes its groups to the journal before anybody trains on them.
 import asyncio
 import json
 import os
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ from orpo_ray.weights.loading import load_version
 
 # The board itself says after limits.gate_s what was waited for; this much later it is taken for lost.
 _BOARD_S = 60.0
+_ALIVE_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class Sampler:
         actor = f"sampler-{(ray.get_runtime_context().get_actor_id() or os.urandom(4).hex())[:8]}"
         self._reader = f"{actor}.{os.urandom(2).hex()}"  # Ray restarts a killed actor under its old id
         self._board.enter.remote(actor, self._reader)
+        # Whatever the sampler is at. It ends with the process.
+        threading.Thread(target=self._say_alive, daemon=True, name="alive").start()
         self._starting = asyncio.Lock()
         self._live: LiveEngine | None = None
 
@@ -120,6 +124,11 @@ class Sampler:
             tokens=sum(len(one.completion.token_ids) for judged in sampled.values() for one in judged),
         )  # fmt: skip
         return table
+
+    def _say_alive(self) -> None:
+        while True:
+            self._board.alive.remote(self._reader)
+            time.sleep(_ALIVE_S)
 
     async def _admit(self, last_row: int) -> Version:
         limit = self._spec.config.limits.gate_s

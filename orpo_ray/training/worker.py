@@ -5,9 +5,11 @@ checkpoint.
 """
 
 import logging
+import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +17,14 @@ from typing import Any
 
 import ray
 import ray.train
+import ray.train.collective
 import torch
 import torch.distributed as dist
 from ray.train.torch import get_device
 
 from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.config.layout import RunLayout
+from orpo_ray.errors import CollectiveTimeout
 from orpo_ray.pairs import PairGroup, PairSource, PhiRule, from_table
 from orpo_ray.tracking.meter import timed
 from orpo_ray.tracking.told import tell
@@ -34,7 +38,7 @@ from orpo_ray.training.model import OrpoModel
 from orpo_ray.training.publish import gather_student, probe_fact
 from orpo_ray.training.sharing import share_batch
 from orpo_ray.weights import StalenessGate, Version
-from orpo_ray.weights.board import AttemptStart
+from orpo_ray.weights.board import AttemptStart, answered
 from orpo_ray.weights.probe import FACT as PROBE
 from orpo_ray.weights.published import remove_versions, version_directory
 from orpo_ray.weights.transport import transport_of
@@ -44,6 +48,8 @@ log = logging.getLogger(__name__)
 DATASET = "pair_groups"
 # Enough tokens for their mean to be steady, few enough to cost nothing beside a step.
 _PROBE_TOKENS = 64
+# A rank that waits longer for rows asks whether they may still come.
+_LOOK_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,23 +72,59 @@ class WorkerSpec:
     phi: PhiRule
 
 
-def train_worker(loop_config: dict[str, Any]) -> None:
-    """`train_loop_per_worker` of the TorchTrainer: `spec` is a WorkerSpec, `board` the WeightBoard's handle."""
+def train_worker(loop_config: dict[str, Any]) -> str | None:
+    """`train_loop_per_worker` of the TorchTrainer: `spec` is a WorkerSpec, `board` the WeightBoard's handle.
+
+    Returns:
+        Why the group ended at a checkpoint before the end of the stream; None where it came to its end.
+    """
     spec: WorkerSpec = loop_config["spec"]
     torch.set_num_threads(spec.config.resources.threads)
-    batches = _batches(spec.geometry)
     # The samplers' engines start when the first batch is asked for: beside the model's start, not after it.
-    with ThreadPoolExecutor(1) as background:
-        first = background.submit(next, batches, None)
-        rank = Rank(spec, loop_config["board"])
-        batch = first.result()
+    batches = Batches(spec, loop_config["board"])
+    rank = Rank(spec, loop_config["board"])
+    batch = batches.take()
     with rank.transport:
         while batch is not None:
             with timed("orpo_train_step_seconds", rank=str(rank.rank)):
-                rank.step(from_table(batch))
+                with rank.in_collectives():
+                    rank.step(from_table(batch))
+                if rank.leaving is not None:
+                    break
                 with timed("orpo_train_wait_seconds", rank=str(rank.rank)):
-                    batch = next(batches, None)
+                    batches.ask()
+                    batch = batches.take()
     rank.close()
+    return rank.leaving
+
+
+class Batches:
+    """This rank's part of each global batch, from a thread of its own, so that a wait for rows can be ended."""
+
+    def __init__(self, spec: WorkerSpec, board: Any) -> None:
+        self._spec, self._board = spec, board
+        self._batches = _batches(spec.geometry)
+        self._thread = ThreadPoolExecutor(1)
+        self.ask()
+
+    def ask(self) -> None:
+        """Begin to fetch the next batch."""
+        self._asked = self._thread.submit(next, self._batches, None)
+
+    def take(self) -> Any:
+        """Wait for it; None at the end of the stream.
+
+        Raises:
+            SamplerLostError: a sampler is gone with rows of its own, and no other brings them.
+            WaitTimeout: no sampler does anything any more.
+        """
+        limits = self._spec.config.limits
+        still_s = limits.start_s + limits.reload_s + limits.generate_s
+        while not wait([self._asked], timeout=_LOOK_S).done:
+            # The other ranks end with this one.
+            call = self._board.check_rows.remote(self._spec.start.number, limits.place_s, still_s)
+            answered(call, limits.start_s)
+        return self._asked.result()
 
 
 def _batches(geometry: Geometry) -> Iterator[Any]:
@@ -90,6 +132,16 @@ def _batches(geometry: Geometry) -> Iterator[Any]:
     # Every row prefetched would have to be admitted by the gate a batch earlier (FACTS: prefetching hangs).
     yield from shard.iter_batches(
         batch_size=geometry.local_rows, batch_format="pyarrow", prefetch_batches=0, drop_last=True
+    )
+
+
+def collective_timeout(error: RuntimeError, rank: int, limit_s: float, where: str) -> CollectiveTimeout | None:
+    """What PyTorch means, which says of a collective that took too long neither whose it was nor what for."""
+    if not re.search("timed out|timeout", str(error), re.IGNORECASE):
+        return None
+    said = str(error).strip().splitlines()[-1]
+    return CollectiveTimeout(
+        f"limits.collective_s: rank {rank} waited {limit_s:g} s for the other ranks {where} ({said})"
     )
 
 
@@ -102,6 +154,8 @@ class Rank:
         self._gate = StalenessGate(spec.geometry, spec.config.policy.max_staleness)
         self._step = spec.start.step
         self._version = spec.current
+        self._doing = "its start"
+        self.leaving: str | None = None
         self.rank = ray.train.get_context().get_world_rank()
         self._device = get_device()
         dist.distributed_c10d._set_pg_timeout(timedelta(seconds=spec.config.limits.collective_s), dist.group.WORLD)
@@ -125,6 +179,18 @@ class Rank:
         model: OrpoModel = self._engine.module
         return model
 
+    @contextmanager
+    def in_collectives(self) -> Iterator[None]:
+        """Raises CollectiveTimeout where the other ranks were waited for beyond `limits.collective_s`."""
+        try:
+            yield
+        except RuntimeError as error:
+            where = f"after {self._step} steps, in {self._doing}"
+            found = collective_timeout(error, self.rank, self._config.limits.collective_s, where)
+            if found is None:
+                raise
+            raise found from error
+
     def step(self, groups: list[PairGroup]) -> None:
         """One optimizer step, and what follows from it.
 
@@ -133,12 +199,14 @@ class Rank:
         """
         began = time.monotonic()
         step, geometry, train = self._step, self._geometry, self._config.train
+        self._doing = "the exchange of rows"
         rows = self._rows_of_all_ranks(groups)
         tokens, cut = self._tokens(rows)
         shares = share_batch(tokens, geometry.ranks, train.token_budget, train.micro_batch)
         own = shares[self.rank]
         learning_rate = deepspeed_engine.set_learning_rate(self._engine, train, step, geometry.steps)
         lam = deepspeed_engine.set_lambda(self._engine, train, step, geometry.steps)
+        self._doing = "the forward and backward pass"
         result = deepspeed_engine.train_step(self._engine, own.micro_batches, geometry.real_rows(step), self._device)
         self._step = step = step + 1
         if not result.applied:
@@ -166,17 +234,22 @@ class Rank:
         tell("train.step", phase="distill", step=step, rank=self.rank, tokens=own.tokens, seconds=seconds)
         if step % geometry.steps_per_epoch == 0:
             self._phi = self._phis(step // geometry.steps_per_epoch)
+        self._doing = "the publication of a version"
         if geometry.version_at(step) > self._version.number:
             self._publish()
-        if step % train.checkpoint_every == 0 or step % geometry.steps_per_epoch == 0:
+        self._doing = "a checkpoint"
+        # The same on every rank, and soon enough before the node goes, where a step and a checkpoint are.
+        preempted = ray.train.get_preemption_info() is not None
+        if preempted or step % train.checkpoint_every == 0 or step % geometry.steps_per_epoch == 0:
             self._checkpoint()
+            self.leaving = "a node of its train workers is about to go" if preempted else self._asked_to_leave()
 
     def close(self) -> None:
         """The stream has ended."""
         self._ledger.close()
         if self._metrics is not None:
             self._metrics.close()
-        if self._step != self._geometry.steps:
+        if self._step != self._geometry.steps and self.leaving is None:
             raise RuntimeError(f"the stream ended at step {self._step} of {self._geometry.steps}")
 
     def _rows_of_all_ranks(self, groups: list[PairGroup]) -> list[PairGroup]:
@@ -243,7 +316,8 @@ class Rank:
             copy = self.transport.publish(
                 directory, lambda path: published.write(path, Path(spec.initial)), facts, published.nbytes
             )
-            removable = ray.get(self._board.publish.remote(spec.start.number, replace(self._version, copy=copy)))
+            version = replace(self._version, copy=copy)
+            removable = self._answered(self._board.publish.remote(spec.start.number, version))
             remove_versions(removable)
             tell("train.published", phase="distill", version=number, step=self._step, attempt=spec.start.number)
 
@@ -254,6 +328,15 @@ class Rank:
         length = max(1, min(_PROBE_TOKENS, config.sampling.max_tokens - 1))
         dtype = {"fp32": "float32", "bf16": "bfloat16"}[config.train.precision]
         return probe_fact(self._engine, first.prompt, first.positives[0][:length], dtype)
+
+    def _answered(self, call: Any) -> Any:
+        return answered(call, self._config.limits.start_s)
+
+    def _asked_to_leave(self) -> str | None:
+        """Why a new group is to go on from this checkpoint; None, and so on every rank, where none is."""
+        asked = self._answered(self._board.ending.remote(self._spec.start.number)) if self.rank == 0 else None
+        why: str | None = ray.train.collective.broadcast_from_rank_zero(asked)
+        return why
 
     def _checkpoint(self) -> None:
         self._ledger.sync()
@@ -270,6 +353,6 @@ class Rank:
         save_checkpoint(self._engine, directory, facts, rank=self.rank, barrier=dist.barrier)
         if self.rank == 0:
             pinned = prune_checkpoints(checkpoints, self._config.train.checkpoints_kept)
-            ray.get(self._board.pin.remote(self._spec.start.number, pinned))
+            self._answered(self._board.pin.remote(self._spec.start.number, pinned))
             tell("train.checkpoint", phase="distill", step=self._step, attempt=self._spec.start.number)
         ray.train.report({"step": self._step})

@@ -10,12 +10,15 @@ from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from orpo_ray.errors import StaleAttemptError, WaitTimeout
+from orpo_ray.errors import SamplerLostError, StaleAttemptError, WaitTimeout
 from orpo_ray.weights.gate import StalenessGate
 from orpo_ray.weights.shelf import Shelf, Version
 
 EVALUATOR = "evaluator"
+# A sampler says that it lives every 2 s.
+_LIVES_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,21 @@ class AttemptStart:
     checkpoint: str | None
 
 
+def answered(call: Any, limit_s: float) -> Any:
+    """What the board answers to `call`, a reference to a call of its; Ray may be starting it again.
+
+    Raises:
+        WaitTimeout: it did not within `limit_s`, which is `limits.start_s`.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError
+
+    try:
+        return ray.get(call, timeout=limit_s)
+    except GetTimeoutError:
+        raise WaitTimeout(f"limits.start_s: the weight board did not answer within {limit_s:g} s") from None
+
+
 class WeightBoard:
     """An async actor; see the module's docstring."""
 
@@ -48,6 +66,9 @@ class WeightBoard:
         self._finished = False
         self._waiting: dict[object, tuple[str, int, float]] = {}
         self._heard = ("nothing", time.monotonic())
+        self._alive: dict[str, float] = {}
+        self._sampled = time.monotonic()
+        self._ending: str | None = None
 
     async def start_attempt(self, start: AttemptStart, current: Version, older: list[Version]) -> None:
         """A worker group starts: what is newer than its checkpoint is forgotten, older callers are refused.
@@ -58,7 +79,8 @@ class WeightBoard:
         async with self._changed:
             self._shelf.start_attempt(start.number, current, older)
             self._start = start
-            self._lives, self._dead = {}, set()
+            self._lives, self._dead, self._alive = {}, set(), {}
+            self._sampled, self._ending = time.monotonic(), None
             self._hear(f"attempt {start.number} began at step {start.step}")
             ends = [version for version in (self._initial, *older, current) if version.epoch is not None]
             self._to_evaluate = deque(dict.fromkeys(ends))
@@ -88,6 +110,7 @@ class WeightBoard:
                         raise StaleAttemptError(f"{reader} is dead and waits at the gate no more")
                     newest = self._shelf.newest
                     if self._gate.admits(last_row, newest.number):
+                        self._sampled = time.monotonic()
                         self._shelf.hold(reader, newest.path)
                         return newest
                     await self._changed.wait()
@@ -101,8 +124,11 @@ class WeightBoard:
         finally:
             del self._waiting[ticket]
 
-    def _situation(self) -> str:
+    async def situation(self) -> str:
         """What each actor is at, as far as the board has heard of it."""
+        return self._situation()
+
+    def _situation(self) -> str:
         now = time.monotonic()
         what, when = self._heard
         waiting = [f"{reader} with row {row} for {now - since:.0f} s" for reader, row, since in self._waiting.values()]
@@ -112,6 +138,11 @@ class WeightBoard:
         evaluator = [f"version {version.number}" for version in self._to_evaluate]
         parts = {
             "trainer, last heard of": f"{what} {now - when:.0f} s ago",
+            "samplers, last heard of": ", ".join(
+                f"{reader} {now - self._alive[reader]:.0f} s ago"
+                for reader in self._lives.values()
+                if reader in self._alive
+            ),
             "at the gate": ", ".join(waiting),
             "sampling": ", ".join(
                 f"{reader} with {' and '.join(names)}" for reader, names in reading.items() if reader != EVALUATOR
@@ -122,6 +153,7 @@ class WeightBoard:
 
     async def release(self, reader: str, path: str) -> None:
         """`reader` has done with the version in directory `path`."""
+        self._sampled = time.monotonic()
         self._shelf.release(reader, path)
 
     async def enter(self, actor: str, reader: str) -> None:
@@ -133,10 +165,58 @@ class WeightBoard:
         async with self._changed:
             former = self._lives.get(actor)
             self._lives[actor] = reader
+            self._alive[reader] = time.monotonic()
             if former is not None:
                 self._dead.add(former)
                 self._shelf.drop_reader(former)
                 self._changed.notify_all()
+
+    async def alive(self, reader: str) -> None:
+        """`reader` lives: it says so now and then, whatever it is at."""
+        self._alive[reader] = time.monotonic()
+
+    async def samplers(self, attempt: int) -> int:
+        """How many samplers of `attempt` live, each at its place."""
+        self._shelf.check(attempt)
+        now = time.monotonic()
+        return sum(now - self._alive.get(reader, now) < _LIVES_S for reader in self._lives.values())
+
+    async def check_rows(self, attempt: int, place_s: float, still_s: float) -> None:
+        """Whether rows may still come for a trainer that waits for them.
+
+        Args:
+            place_s: how long a sampler may be gone; its blocks are its own, so nobody else brings them.
+            still_s: how long no sampler need have begun or ended a block.
+
+        Raises:
+            StaleAttemptError: a newer attempt has begun.
+            SamplerLostError: a sampler has been gone for longer.
+            WaitTimeout: no sampler did anything for longer.
+        """
+        self._shelf.check(attempt)
+        now = time.monotonic()
+        silent = {actor: now - self._alive.get(reader, self._sampled) for actor, reader in self._lives.items()}
+        lost = [f"{actor} for {seconds:.0f} s" for actor, seconds in silent.items() if seconds > place_s]
+        if lost:
+            raise SamplerLostError(
+                f"limits.place_s: nothing has been heard of {', '.join(lost)}, longer than {place_s:g} s, and rows are "
+                f"missing that nobody else brings. {self._situation()}"
+            )
+        if now - self._sampled > still_s:
+            raise WaitTimeout(
+                f"limits.start_s, reload_s and generate_s: the train workers wait for rows, and no sampler has begun or "
+                f"ended a block for {now - self._sampled:.0f} s, longer than {still_s:g} s. {self._situation()}"
+            )
+
+    async def end_attempt(self, attempt: int, why: str) -> None:
+        """Ask the worker group to end at its next checkpoint, since a larger one has a place."""
+        if attempt == self._shelf.attempt:
+            self._ending = why
+
+    async def ending(self, attempt: int) -> str | None:
+        """Why the worker group is asked to end; None while it is not."""
+        self._shelf.check(attempt)
+        return self._ending
 
     async def publish(self, attempt: int, version: Version) -> list[str]:
         """A new version is on the storage. Returns directories that nobody reads any more, for the caller to delete."""

@@ -136,6 +136,32 @@ def test_a_killed_weight_board_is_made_up_for(tmp_path: Path, student: Path) -> 
 
 
 @pytest.mark.usefixtures("fake_engines")
+def test_a_sampler_that_is_heard_of_no_more_is_done_without(tmp_path: Path, student: Path) -> None:
+    """As where its node is gone: the only one, so that nobody waits behind it at the gate."""
+    context = context_in(
+        tmp_path, student, policy={"phi": 1.0}, train={"checkpoint_every": 1, "zero_stage": 1}, limits={"place_s": 8}
+    )
+
+    def stop() -> None:
+        wait_for(lambda: newest_checkpoint(context.layout.checkpoints) is not None)
+        for sampler in session_processes("FakeEngineSampler"):
+            sampler.suspend()
+
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop)
+        result = Distill().run(context)
+        stopping.result()
+    assert result["attempts"] == 2
+    mended, resumed = notes(context)
+    assert mended.startswith("the worker group failed (limits.place_s: nothing has been heard of sampler-")
+    assert mended.endswith("; attempt 2 starts from the last checkpoint")
+    assert resumed.startswith("going on from step ")
+    [fault] = [facts for kind, facts in context.live["said"] if kind == "fault"]
+    assert "samplers, last heard of: sampler-" in fault["actors"]
+    assert sorted(line["row"] for line in read_ledger(context.layout.ledger)) == list(range(ROWS))
+
+
+@pytest.mark.usefixtures("fake_engines")
 def test_a_published_version_that_is_cut_off_is_trained_again(tmp_path: Path, student: Path) -> None:
     """The last one, which no sampler loads; its checkpoint is passed over for the one before."""
     context = context_in(tmp_path, student, policy={"phi": 0.0}, train={"checkpoint_every": 1, "zero_stage": 1})

@@ -55,7 +55,7 @@ def board() -> LocalBoard:
 
 @pytest.fixture
 def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[LocalBoard], Attempt]:
-    monkeypatch.setattr("orpo_ray.phases.attempt.ray.get", lambda answer, timeout: answer)
+    monkeypatch.setattr("orpo_ray.phases.attempt.answered", lambda answer, limit_s: answer)
     run = RunLayout(tmp_path, "run")
     run.run.mkdir()
     return lambda board: begin_attempt(run, GEOMETRY, INITIAL, board)

@@ -10,7 +10,14 @@ from ray.exceptions import ActorDiedError, RayTaskError
 from ray.train import TrainingFailedError
 from ray.train.v2.api.exceptions import ControllerError, WorkerGroupError
 
-from orpo_ray.errors import DataError, OrpoRayError, StaleAttemptError, VerifierError, WaitTimeout
+from orpo_ray.errors import (
+    DataError,
+    OrpoRayError,
+    SamplerLostError,
+    StaleAttemptError,
+    VerifierError,
+    WaitTimeout,
+)
 from orpo_ray.phases.retry import decide, our_error, whole
 
 BROKEN = VerifierError("task sums, row 1+1: LookupError: no table")
@@ -64,6 +71,12 @@ def test_a_fault_of_the_cluster_is_retried_up_to_the_limit(error: Exception) -> 
 def test_a_refused_call_of_an_older_attempt_is_retried() -> None:
     """It says that a newer start exists, not that the input is at fault."""
     assert decide(task_error(StaleAttemptError("a call of attempt 1 …")), failures=1, limit=3).retry
+
+
+def test_a_lost_sampler_is_done_without() -> None:
+    lost = in_worker_group(task_error(SamplerLostError("limits.place_s: …")))
+    assert decide(lost, failures=1, limit=3).retry
+    assert not decide(lost, failures=4, limit=3).retry
 
 
 def test_a_line_without_a_word_is_not_the_reason() -> None:

@@ -41,6 +41,30 @@ def test_a_finished_run(tmp_path: Path) -> None:
         assert line in lines
 
 
+def test_what_happened_is_told_in_order(tmp_path: Path) -> None:
+    layout = write_finished_run(tmp_path)
+    sizes = {"all_workers": 2, "all_samplers": 3}
+    events: list[dict[str, object]] = [
+        {"kind": "distill.progress", "step": 1},
+        {"kind": "fault", "error": "Traceback …"},
+        {"kind": "note", "text": "the worker group failed (a node died); attempt 2 starts from the last checkpoint"},
+        {"kind": "distill.places", "attempt": 2, "workers": 1, "samplers": 2, **sizes},
+        {"kind": "distill.left", "attempt": 2, "why": "there is a place for more workers or samplers"},
+        {"kind": "distill.places", "attempt": 3, "workers": 2, "samplers": 3, **sizes},
+    ]
+    layout.events.write_text(
+        "".join(json.dumps({"time": f"2026-01-02T03:04:0{at}.000Z", **event}) + "\n" for at, event in enumerate(events))
+    )
+    told = [line for line in printed(run_report(layout, alive=False)).splitlines() if line.startswith("2026")]
+    assert told == [
+        "2026-01-02T03:04:02  the worker group failed (a node died); attempt 2 starts from the last checkpoint",
+        "2026-01-02T03:04:03  attempt 2 has 1 of 2 train workers and 2 of 3 samplers: fewer workers and samplers, until "
+        "there is a place for more",
+        "2026-01-02T03:04:04  attempt 2 ended at a checkpoint: there is a place for more workers or samplers",
+        "2026-01-02T03:04:05  attempt 3 has 2 of 2 train workers and 3 of 3 samplers again",
+    ]
+
+
 def test_the_line_to_try_it_is_one_line_however_narrow_the_terminal(tmp_path: Path) -> None:
     text = printed(run_report(write_finished_run(tmp_path), alive=False), width=60)
     tried = [line for line in text.splitlines() if line.startswith("try it")]
