@@ -111,7 +111,8 @@ def start_evaluator(context: RunContext, *, model: Path | None = None, output: P
         )
     actor = ray.remote(Evaluator).options(
         max_restarts=config.limits.failures,
-        max_task_retries=config.limits.failures,
+        # Its deaths are what is limited; until Ray knows that a node is gone, it tries again every second.
+        max_task_retries=-1,
         num_cpus=resources.evaluator_cpus,
         num_gpus=resources.evaluator_gpus,
         label_selector=resources.node_labels("evaluator") or None,
