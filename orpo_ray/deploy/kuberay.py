@@ -18,6 +18,7 @@ from orpo_ray.deploy.pods import (
     DASHBOARD,
     INSTANCE,
     METRICS,
+    MIRROR_KEYS,
     MODELS,
     SERVE,
     SERVICE_TOKEN,
@@ -335,6 +336,7 @@ def _key_envs(config: RunConfig, kind: Kind) -> tuple[str, ...]:
         keys = [config.teacher.serve.api_key_env]
     else:
         keys = [config.teacher.api_key_env, SERVICE_TOKEN if kind == "service" else None]
+        keys += MIRROR_KEYS if (config.storage.mirror or "").startswith("s3:") else ()
     return tuple(key for key in keys if key)
 
 

@@ -17,6 +17,8 @@ SECRET = "orpo-ray"
 HF_TOKEN_KEY = "hf-token"
 SERVICE_TOKEN = "ORPO_RAY_SERVICE_TOKEN"
 """Variable, and the Secret's key, of the token that the control plane asks for."""
+MIRROR_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL")
+"""Variables that a mirror in S3 reads, and the Secret's keys; pods with a role need none."""
 METRICS, DASHBOARD, GCS, CLIENT, SERVE, AGENT = 8080, 8265, 6379, 10001, 8000, 52365
 APP = "app.kubernetes.io/name"
 INSTANCE = "app.kubernetes.io/instance"

@@ -22,7 +22,7 @@ CHART = ROOT / "deploy" / "helm" / "orpo-ray"
 SHARED = Path(os.environ.get("ORPO_RAY_SHARED_DIR", ROOT.parent / "shared"))
 TOOLS = ROOT / ".tools" / "bin"  # `make tools`
 
-OVERLAYS = ("cpu", "gpu", "kueue", "spot", "s3")
+OVERLAYS = ("cpu", "gpu", "kueue", "spot", "s3", "juicefs")
 KINDS = {"base": "job", "cluster": "cluster", "teacher": "teacher", "service": "service"}
 GPU_PARAMETERS = 1_100_000_000
 # What each source is compared with: the same run, written by `deploy render`.
@@ -39,6 +39,7 @@ RENDERED: dict[str, tuple[str, list[str], RenderOptions]] = {
         ["teacher={backend: openai, model: m, base_url: 'https://h/v1', api_key_env: TEACHER_KEY}"],
         RenderOptions(autoscaled=False),
     ),
+    "mirror": ("base/run.yaml", ["storage.mirror=s3://my-bucket/orpo-ray"], RenderOptions()),
     "colocated": (
         "components/gpu/run.yaml",
         [
@@ -59,6 +60,12 @@ VALUES: dict[str, Json] = {
     "monitored": {"monitoring": {"enabled": True}},
     "other volumes": {"storage": {"existingClaim": "mine"}, "models": {"storageClassName": "fast"}},
     "file": {"runFile": (KUSTOMIZE / "base" / "run.yaml").read_text() + "  failures: 7\n"},
+    "mirror": {
+        "runFile": (KUSTOMIZE / "base" / "run.yaml")
+        .read_text()
+        .replace("storage:\n", "storage:\n  mirror: s3://my-bucket/orpo-ray\n"),
+        "secretEnv": ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT_URL"],
+    },
     "gpus": {
         "apiKeyEnv": "TEACHER_KEY",
         "groups": {"trainers": {"gpus": 4, "cpu": "16", "tolerations": [{"key": "spot", "operator": "Exists"}]}},

@@ -18,7 +18,7 @@ from orpo_ray.client import Placement
 from orpo_ray.config import RunConfig, load_config, parse_config
 from orpo_ray.deploy.kuberay import IN_IMAGE, RAY_VERSION, RenderOptions, render
 from orpo_ray.deploy.plan import make_plan
-from orpo_ray.deploy.pods import AGENT, CONFIGURATION, DASHBOARD, GCS, METRICS, SERVE
+from orpo_ray.deploy.pods import AGENT, CONFIGURATION, DASHBOARD, GCS, METRICS, MIRROR_KEYS, SERVE
 from orpo_ray.deploy.shape import read_shape
 from orpo_ray.service.serving import TOKEN_VARIABLE
 from orpo_ray.teacher.key import served_key
@@ -118,7 +118,7 @@ def test_kueues_overlay_adds_its_queue_alone() -> None:
     assert made == specs(rendered("kueue"))
 
 
-@pytest.mark.parametrize("name", ["job", "cluster", "teacher", "service", "kueue", "monitored"])
+@pytest.mark.parametrize("name", ["job", "cluster", "teacher", "service", "kueue", "monitored", "mirror"])
 def test_what_helm_makes_is_what_render_writes(name: str) -> None:
     assert specs(templated(name)) == specs(rendered(name))
 
@@ -255,8 +255,9 @@ def test_commands_are_ours_on_files_that_are_mounted(source: tuple[str, str]) ->
     documents = load(source)
     resource = ray_resource(documents)
     if resource["kind"] == "RayJob":
-        program, command, file = shlex.split(resource["spec"]["entrypoint"])
+        program, command, file, *options = shlex.split(resource["spec"]["entrypoint"])
         assert program == "orpo-ray"
+        assert set(options[::2]) <= {"--set"}
         assert command in typer.main.get_command(app).commands
     elif resource["kind"] == "RayService":
         (application,) = yaml.safe_load(resource["spec"]["serveConfigV2"])["applications"]
@@ -432,11 +433,21 @@ def test_spot_takes_what_can_be_done_again_and_no_more() -> None:
         assert len(term["matchExpressions"]) == 4
 
 
+def test_the_s3_overlay_mirrors_the_run_and_gives_the_keys_to_the_driver_alone() -> None:
+    resource = ray_resource(kustomized("overlays/s3"))
+    words = shlex.split(resource["spec"]["entrypoint"])
+    config = load_config(KUSTOMIZE / "base" / "run.yaml", [words[words.index("--set") + 1]])
+    assert config.storage.mirror == "s3://my-bucket/orpo-ray"
+    given = {name: set(variables(ray_container(group))) & set(MIRROR_KEYS) for name, group in groups(resource)}
+    assert given.pop("driver") == set(MIRROR_KEYS)
+    assert set().union(*given.values()) == set()
+
+
 def test_a_bucket_is_mounted_by_a_class_that_renames_and_appends() -> None:
-    documents = by_name(kustomized("overlays/s3"))
+    documents = by_name(kustomized("overlays/juicefs"))
     claims = [document for (kind, _), document in documents.items() if kind == "PersistentVolumeClaim"]
-    assert {claim["spec"]["storageClassName"] for claim in claims} == {"orpo-ray-s3"}
-    assert documents["StorageClass", "orpo-ray-s3"]["provisioner"] == "csi.juicefs.com"
+    assert {claim["spec"]["storageClassName"] for claim in claims} == {"orpo-ray-juicefs"}
+    assert documents["StorageClass", "orpo-ray-juicefs"]["provisioner"] == "csi.juicefs.com"
 
 
 def test_a_file_takes_the_place_of_the_demo_and_names_everything() -> None:

@@ -81,6 +81,9 @@ env:
   {{- with .Values.apiKeyEnv }}
   - {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.secretName }}, key: {{ . }}, optional: true}}}
   {{- end }}
+  {{- range .Values.secretEnv }}
+  - {name: {{ . }}, valueFrom: {secretKeyRef: {name: {{ $.Values.secretName }}, key: {{ . }}, optional: true}}}
+  {{- end }}
   {{- if eq .Values.kind "service" }}
   - {name: ORPO_RAY_SERVICE_TOKEN, valueFrom: {secretKeyRef: {name: {{ .Values.secretName }}, key: ORPO_RAY_SERVICE_TOKEN, optional: true}}}
   {{- end }}
