@@ -191,6 +191,8 @@ class _Memory:
         return self._read()["ids"]  # type: ignore[no-any-return]
 
     def save(self) -> None:
+        if not self._file.parent.is_dir():
+            return  # refused before anything was made
         text = json.dumps(self._read())
         if self._file.is_file() and self._file.read_text(encoding="utf-8") == text:
             return

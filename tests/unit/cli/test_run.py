@@ -77,6 +77,14 @@ def test_a_storage_that_cannot_be_written(call: Call, toy: Toy) -> None:
     assert toy.phases["PREPARE"].runs == 0
 
 
+def test_a_mirror_that_cannot_be_used_is_one_message_and_nothing_is_made(call: Call, toy: Toy) -> None:
+    Path("file").write_text("")
+    ended = call("run", "toy.yaml", "--set", f"storage.mirror={(Path.cwd() / 'file' / 'x').as_uri()}")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.startswith("orpo-ray: storage.mirror: file:")
+    assert not Path("runs").exists()
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [(DataError("rows.jsonl, line 3: no field `question`"), 2), (VerifierError("row 17: no gold answer"), 2)],

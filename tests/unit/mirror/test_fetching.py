@@ -10,8 +10,10 @@ from orpo_ray.errors import InputError
 from orpo_ray.mirror.fetching import Fetcher, set_aside
 from orpo_ray.mirror.index import read_index, read_note
 from orpo_ray.mirror.sending import Sent
+from orpo_ray.phases.attempt import begin_attempt
 from orpo_ray.weights.published import IncompleteVersionError, check_published
 from tests.unit.mirror.made_up import MadeUp
+from tests.unit.phases.test_attempt import GEOMETRY, INITIAL, LocalBoard
 
 
 @pytest.fixture
@@ -21,7 +23,9 @@ def run(tmp_path: Path) -> MadeUp:
     run.write_run()
     run.send()
     run.train(4)
-    run.write("evaluations/epoch-001-test.json", json.dumps({"path": str(run.layout.weights / "v000002-a001")}))
+    run.write(
+        "evaluations/epoch-001-test.json", json.dumps({"step": 2, "path": str(run.layout.weights / "v000002-a001")})
+    )
     run.send()
     return run
 
@@ -116,6 +120,24 @@ def test_a_version_that_is_not_whole_is_left_out(run: MadeUp, other: MadeUp) -> 
     assert "weights/v000004-a001 is not whole" in said
     with pytest.raises(IncompleteVersionError):
         check_published(other.layout.weights / "v000004-a001")
+
+
+@pytest.mark.parametrize(
+    ("path", "step"),
+    [("checkpoints/step-000004/optimizer.pt", 2), ("weights/v000004-a001/model.safetensors", 2), (None, 4)],
+)
+def test_the_next_attempt_goes_on_from_what_is_whole(
+    run: MadeUp, other: MadeUp, path: str | None, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real start of an attempt, with the real board, on what came down; without Ray."""
+    if path is not None:
+        spoil(run, path, "half")
+    other.fetch()
+    monkeypatch.setattr("orpo_ray.phases.attempt.ray.get", lambda answer, timeout: answer)
+    attempt = begin_attempt(other.layout, GEOMETRY, INITIAL, LocalBoard())
+    assert (attempt.start.step, attempt.start.number) == (step, 2)
+    assert attempt.current.path == str(other.layout.weights / f"v{step:06d}-a001")
+    assert other.layout.metrics.read_text().count("\n") == step
 
 
 @pytest.mark.parametrize("path", ["run.json", "pairs/source.arrow", "ledger/attempt-001-rank-0.jsonl"])
