@@ -151,7 +151,9 @@ class Mirror:
             try:
                 self._sender.send(frozenset(self._stores), self._beat)
                 return
-            except OSError as error:
+            except TakenOverError:
+                raise
+            except Exception as error:  # pyarrow and fsspec have errors of their own beside OSError
                 failures += 1
                 waited = time.monotonic() - max(began, self._heard_at)
                 if waited > self._limit_s:
@@ -186,7 +188,9 @@ class Mirror:
         while True:
             try:
                 return fetcher.fetch(self._beat)
-            except OSError as error:
+            except OrpoRayError:
+                raise
+            except Exception as error:
                 failures += 1
                 waited = time.monotonic() - max(began, self._heard_at)
                 if waited > self._limit_s:
@@ -215,7 +219,7 @@ class Mirror:
                 self._over = error
                 self._say("note", text=f"{error}; training goes on, and this start ends with an error")
                 return
-            except OSError as error:
+            except Exception as error:
                 trouble = trouble if failures else time.monotonic()
                 failures += 1
                 wait = backoff(failures)
@@ -263,7 +267,7 @@ class Mirror:
         try:
             if not self._thread.is_alive():
                 self._sender.send(frozenset(self._stores), look)
-        except (OSError, OrpoRayError) as error:
+        except Exception as error:
             self._say("note", text=f"storage.mirror: {self._place.url} lacks the last part ({first_line(error)})")
 
     def _look(self) -> None:

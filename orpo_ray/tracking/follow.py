@@ -72,7 +72,9 @@ class Following:
         while True:
             last = self._ended.wait(_POLL_S)
             try:
-                self._send()
+                # It comes last where a run is brought down from its mirror, with what was sent from elsewhere.
+                if self._layout.state.is_file():
+                    self._send()
             except Exception as error:
                 # Files of the run that cannot be read: the run itself says so, and better.
                 self._warn(f"tracking: {type(error).__name__}: {error}; the run goes on without it")
@@ -191,8 +193,6 @@ class _Memory:
         return self._read()["ids"]  # type: ignore[no-any-return]
 
     def save(self) -> None:
-        if not self._file.parent.is_dir():
-            return  # refused before anything was made
         text = json.dumps(self._read())
         if self._file.is_file() and self._file.read_text(encoding="utf-8") == text:
             return

@@ -53,6 +53,7 @@ class Remembering:
 def layout(tmp_path: Path) -> RunLayout:
     layout = RunLayout(tmp_path, "toy")
     layout.run.mkdir()
+    layout.state.touch()
     return layout
 
 
@@ -190,3 +191,15 @@ def test_a_package_that_is_missing_is_said_before_the_run(
     with pytest.raises(InputError, match=rf"tracking.{name}: the package {name} is not installed.*orpo-ray\[{name}\]"):
         check_trackers(config(**{name: value}))
     check_trackers(config())
+
+
+def test_what_was_sent_from_another_machine_is_read_once_the_run_has_come_down(layout: RunLayout) -> None:
+    """A run from its mirror: run.json comes last, behind the memory of what was sent."""
+    layout.state.unlink()
+    tracker = Remembering()
+    with Following(config(), layout, lambda text: None, {"one": lambda: tracker}):
+        time.sleep(1.2)  # a look at a run that is not here yet
+        add_steps(layout, 1, 2, 3)
+        layout.tracked.write_text(json.dumps({"step": 2, "evaluations": [], "ids": {}}))
+        layout.state.touch()
+    assert [step for step, _ in tracker.logged] == [3]

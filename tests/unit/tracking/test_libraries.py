@@ -25,6 +25,7 @@ MORE = {4: 0.25}
 def layout(tmp_path: Path) -> RunLayout:
     layout = RunLayout(tmp_path, "toy")
     layout.run.mkdir()
+    layout.state.touch()
     write_evaluations(layout.evaluations)
     return layout
 
