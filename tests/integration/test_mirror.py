@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orpo_ray.config import dump_config
 from orpo_ray.config.layout import RunLayout
@@ -215,14 +216,10 @@ def write_configuration(directory: Path, mirror: str) -> Path:
         for text in (f"{a} and {b} make {a + b}. The answer is {a + b}.", f"Count on from {a}: the answer is {a + b}.")
     ]
     traces.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    config = tiny_config(
-        Path("runs"),
-        student,
-        teacher={"path": str(traces)},
-        storage={"mirror": mirror, "mirror_every_s": 0.2},
-    )
+    options = yaml.safe_load(dump_config(tiny_config(Path("runs"), student, teacher={"path": str(traces)})))
+    options["storage"] |= {"mirror": mirror, "mirror_every_s": 0.2}
     file = directory / "run.yaml"
-    file.write_text(dump_config(config))
+    file.write_text(yaml.safe_dump(options))
     return file
 
 
