@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -205,8 +204,12 @@ def test_two_machines_at_once(run: MadeUp, tmp_path: Path, monkeypatch: pytest.M
         mirror.settle()
 
 
+# Enough for the first checkpoint to be in the mirror long before the end.
+EPOCHS = 6
+
+
 def write_configuration(directory: Path, mirror: str) -> Path:
-    """A tiny run with recorded traces, in 6 steps over 2 epochs."""
+    """A tiny run with recorded traces, of EPOCHS epochs with 3 steps of 8 rows."""
     student = make_model(directory / "student")
     traces = directory / "traces.jsonl"
     sums = [(a, b) for a in range(10) for b in range(10)]
@@ -217,6 +220,7 @@ def write_configuration(directory: Path, mirror: str) -> Path:
     ]
     traces.write_text("".join(json.dumps(line) + "\n" for line in lines))
     options = yaml.safe_load(dump_config(tiny_config(Path("runs"), student, teacher={"path": str(traces)})))
+    options["train"]["epochs"] = EPOCHS
     options["storage"] |= {"mirror": mirror, "mirror_every_s": 0.2}
     file = directory / "run.yaml"
     file.write_text(yaml.safe_dump(options))
@@ -242,17 +246,14 @@ def start_command(file: Path, machine: Path, server: ObjectStore) -> subprocess.
 def test_a_run_whose_machine_is_lost_goes_on_elsewhere_from_the_bucket_alone(
     store: ObjectStore, tmp_path: Path
 ) -> None:
-    """Driver, Ray, workers and engines killed, the disk gone; the same command on another one, with faults on the way."""
+    """Driver, Ray, workers and engines killed, the disk gone; the same command on another one, with faults on that way."""
     mirror = f"s3://{BUCKET}/{tmp_path.name}"
     place = open_place(mirror).below("tiny")
     file = write_configuration(tmp_path, mirror)
-    store.faults = now_and_then(9)
 
     def mirrored_checkpoint() -> str | None:
-        with suppress(OSError):
-            index = read_index(place)
-            return newest_checkpoint(index.files) if index is not None else None
-        return None
+        index = read_index(place)
+        return newest_checkpoint(index.files) if index is not None else None
 
     lost = start_command(file, tmp_path / "lost", store)
     try:
@@ -263,8 +264,9 @@ def test_a_run_whose_machine_is_lost_goes_on_elsewhere_from_the_bucket_alone(
     shutil.rmtree(tmp_path / "lost")
     begun = mirrored_checkpoint()
     assert begun is not None
-    assert begun < "step-000006"
+    assert begun < f"step-{3 * EPOCHS:06d}"
 
+    store.faults = now_and_then(9)
     other = start_command(file, tmp_path / "other", store)
     try:
         said, _ = other.communicate(timeout=600)
@@ -273,10 +275,10 @@ def test_a_run_whose_machine_is_lost_goes_on_elsewhere_from_the_bucket_alone(
     assert other.returncode == 0, said
     assert f"storage.mirror: brought down from {mirror}/tiny" in said
     assert "TEACH    found" in said
-    assert f"going on from step {int(begun.removeprefix('step-'))} of 6" in said
+    assert f"going on from step {int(begun.removeprefix('step-'))} of {3 * EPOCHS}" in said
     layout = RunLayout(tmp_path / "other" / "runs", "tiny")
     rows = sorted((line["row"], line["attempt"]) for line in read_ledger(layout.ledger))
-    assert [row for row, _ in rows] == list(range(48))
+    assert [row for row, _ in rows] == list(range(24 * EPOCHS))
     assert {attempt for _, attempt in rows} == {1, 2}
     store.faults = lambda method, path, number: None
     index = read_index(place)
