@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -160,8 +161,9 @@ class Runs:
         Raises:
             UnknownRunError: there is no such run.
         """
-        layout = self._layout(name)
-        return await asyncio.to_thread(read_page, getattr(layout, log), after, limit)
+        file = getattr(self._layout(name), log)
+        # Who reads along asks for the same page as everybody else who does.
+        return await self._once((log, name, after, limit), lambda: asyncio.to_thread(read_page, file, after, limit))
 
     async def follow(self, name: str, after: int) -> AsyncIterator[Page]:
         """A run's events, page by page, until nobody works on the run; a page without lines after each look in vain.
@@ -170,10 +172,15 @@ class Runs:
             UnknownRunError: there is no such run.
         """
         layout = self._layout(name)
-        while True:
+
+        def look(after: int) -> tuple[bool, Page]:
             # In this order: what is written before the end is read after it.
-            over = await asyncio.to_thread(lock_holder, layout.lock) is None
-            page = await asyncio.to_thread(read_page, layout.events, after, 500)
+            over = lock_holder(layout.lock) is None
+            return over, read_page(layout.events, after, 500)
+
+        while True:
+            # All streams of a run look together: a thread for each of them, twice a second, would be all that is done.
+            over, page = await self._once(("look", name, after), partial(asyncio.to_thread, look, after))
             after = page.next
             yield page
             if over and not page.more:
