@@ -133,7 +133,7 @@ def test_the_next_attempt_goes_on_from_what_is_whole(
     if path is not None:
         spoil(run, path, "half")
     other.fetch()
-    monkeypatch.setattr("orpo_ray.phases.attempt.ray.get", lambda answer, timeout: answer)
+    monkeypatch.setattr("orpo_ray.phases.attempt.answered", lambda answer, limit_s: answer)
     attempt = begin_attempt(other.layout, GEOMETRY, INITIAL, LocalBoard())
     assert (attempt.start.step, attempt.start.number) == (step, 2)
     assert attempt.current.path == str(other.layout.weights / f"v{step:06d}-a001")
