@@ -26,6 +26,8 @@ from orpo_ray.weights.probe import Probe
 WEIGHTS_FILE = "model.safetensors"
 ADAPTER_BESIDE = "adapter"
 """Directory of the adapter beside a whole model that it is merged into."""
+PROBE_TOKENS = 16
+"""Enough for their mean to be steady. Trainer and engine each compute twice as many in every weight sync, one after the other."""
 # Files of the initial student that describe weights; all others (configuration, tokenizer, licence) are carried over.
 _WEIGHT_FILES = ("*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth", "*.gguf")
 _TOKENIZER_FILES = (
@@ -178,11 +180,14 @@ def _whole(parameters: Sequence[Tensor], partitioned: bool) -> AbstractContextMa
 def probe_fact(engine: Any, prompt: Sequence[int], trace: Sequence[int], dtype: str) -> dict[str, Any]:
     """How probable the student as it is finds a trace: for its manifest, to check engines by; every rank calls it.
 
+    Of the prompt the last PROBE_TOKENS are taken, of the trace the first.
+
     Args:
         engine: the DeepSpeed engine; where parameters are partitioned, its forward pass gathers them.
         dtype: precision that the weights are published in.
     """
     model: OrpoModel = engine.module
+    prompt, trace = prompt[-PROBE_TOKENS:], trace[:PROBE_TOKENS]
     batch = model.batch([TokenGroup(tuple(prompt), (tuple(trace),), (), ((0, NO_REJECTED),))], 1)
     engine.eval()
     try:

@@ -46,8 +46,6 @@ from orpo_ray.weights.transport import transport_of
 log = logging.getLogger(__name__)
 
 DATASET = "pair_groups"
-# Enough tokens for their mean to be steady, few enough to cost nothing beside a step.
-_PROBE_TOKENS = 64
 # A rank that waits longer for rows asks whether they may still come.
 _LOOK_S = 5.0
 
@@ -325,7 +323,7 @@ class Rank:
         """What engines that load this student are checked by: the first prompt, with its first right trace."""
         config, first = self._config, PairSource(self._spec.layout.pairs)[0]
         # The engine samples one token behind it, and has room for sampling.max_tokens.
-        length = max(1, min(_PROBE_TOKENS, config.sampling.max_tokens - 1))
+        length = max(1, config.sampling.max_tokens - 1)
         dtype = {"fp32": "float32", "bf16": "bfloat16"}[config.train.precision]
         return probe_fact(self._engine, first.prompt, first.positives[0][:length], dtype)
 
