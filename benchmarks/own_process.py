@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,3 +23,18 @@ def result_of(module: str, *words: str, **options: Any) -> dict[str, Any]:
         subprocess.run(command, check=True, cwd=ROOT, stdout=sys.stderr)
         result: dict[str, Any] = json.loads(out.read_text())
         return result
+
+
+def cpu_seconds() -> float:
+    """Processor time of this process and of all that came of it and lives, engines and Ray's own among them."""
+    import psutil
+
+    me = psutil.Process(os.getpid())
+    total = 0.0
+    for process in (me, *me.children(recursive=True)):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,3 +26,14 @@ def test_a_table_shows_small_figures_with_three_digits(capsys: pytest.CaptureFix
 def test_a_side_that_fails_ends_the_benchmark() -> None:
     with pytest.raises(subprocess.CalledProcessError):
         own_process.result_of("benchmarks.scale", no_such_option=1)
+
+
+def test_processor_time_is_that_of_living_children_too() -> None:
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint('burnt', flush=True)\ninput()"
+    before = own_process.cpu_seconds()
+    with subprocess.Popen([sys.executable, "-c", burn], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        during = own_process.cpu_seconds()
+        child.communicate(b"\n")
+    assert during - before >= 0.25
