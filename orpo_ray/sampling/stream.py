@@ -16,6 +16,7 @@ from ray.train import DataConfig
 
 from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.sampling.block_stats import ForgetBlockStats
+from orpo_ray.sampling.executor_wait import ShorterWait
 from orpo_ray.sampling.sampler import Sampler, SamplerSpec
 
 # The source is read in a few tasks and cut lazily: one task a block costs memory and time with the length of the run.
@@ -56,7 +57,7 @@ def pair_stream(spec: SamplerSpec, board: Any, geometry: Geometry, first_row: in
     )
     # Else Ray Data wraps what a sampler raises, and pickling then loses the error of ours inside.
     groups.context.raise_original_map_exception = True
-    groups.context.custom_execution_callback_classes = [ForgetBlockStats]
+    groups.context.custom_execution_callback_classes = [ForgetBlockStats, ShorterWait]
     return groups
 
 
