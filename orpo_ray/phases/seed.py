@@ -18,6 +18,7 @@ from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.places import ask_ray, find_places
 from orpo_ray.phases.retry import decide, whole
 from orpo_ray.phases.student import student_directory
+from orpo_ray.phases.watched import rows_within
 from orpo_ray.sampling.initial import BLOCK_PROMPTS, InitialSampler, InitialSpec
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import split_of
@@ -139,7 +140,8 @@ class Seed(Phase):
         )
         # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
         sampled.context.raise_original_map_exception = True
-        for row in sampled.iter_rows():
+        patience = limits.start_s + limits.generate_s
+        for row in rows_within(sampled, patience, "limits.start_s and generate_s"):
             done, traces = done + row["prompts"], traces + row["traces"]
             rate = traces / (time.monotonic() - started)
             context.say("seed.progress", done=done, total=count, traces_per_s=rate)

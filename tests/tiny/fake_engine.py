@@ -191,11 +191,13 @@ class Deaths:
         calls: a file that each call appends its pid to.
         lives: how many lives end.
         engine: the engine's process dies, and the actor with it; else the actor itself.
+    hangs: the actor does not die, but stands still.
     """
 
     calls: Path
     lives: int
     engine: bool = False
+    hangs: bool = False
 
 
 class MortalEngine(Reloaded, AlwaysWrongEngine):
@@ -209,7 +211,7 @@ class MortalEngine(Reloaded, AlwaysWrongEngine):
         record_call(self._deaths.calls, pid=os.getpid())
         if len({call["pid"] for call in read_calls(self._deaths.calls)}) <= self._deaths.lives:
             if not self._deaths.engine:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.kill(os.getpid(), signal.SIGSTOP if self._deaths.hangs else signal.SIGKILL)
             self.dead = True
             raise RuntimeError("EngineCore encountered an issue")
         return await super().sample_all(prompts, draws)
