@@ -122,3 +122,15 @@ def test_a_fault_that_passes_is_no_mistake(monkeypatch: pytest.MonkeyPatch) -> N
         return answer
 
     assert (tried("s3://b/x", call), slept) == ("there", [1, 2])
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_read_again(tmp_path: Path) -> None:
+    class FakeStore(FakeFailingStore):
+        reads = 0
+
+        def open_input_stream(self, path: str) -> BytesIO:
+            self.reads += 1
+            return BytesIO(Path(path).read_bytes()[: 3 if self.reads == 1 else None])
+
+    (tmp_path / "driver.json").write_bytes(b"longer now")
+    assert Place("s3://b", FakeStore(), str(tmp_path)).read("driver.json") == b"longer now"  # type: ignore[arg-type]
