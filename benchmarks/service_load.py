@@ -6,7 +6,7 @@
 Each reader does what the page does: every two seconds the run, its activity and its new metrics, and one event stream that
 stays open; and once in five such rounds it looks at the list of runs, a page of pairs or one of traces. Readers come and go in blocks of equal length, and the run's optimizer steps are compared between the blocks in
 which they were there and those in which they were not, so that both sides are of one run. Readers are processes of this
-machine: where the run's processes share its cores, their own work is in the figure too. The token is read from
+machine, of the lowest priority: on cores that they share with the run they take what it leaves, as if they were elsewhere. The token is read from
 ORPO_RAY_SERVICE_TOKEN.
 """
 
@@ -130,6 +130,7 @@ def begin_readers(args: argparse.Namespace, headers: dict[str, str]) -> tuple[An
 
 
 def readers(pipe: Any, url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> None:
+    os.nice(19)
     pipe.send("up")
     pipe.send(asyncio.run(all_readers(url, run, count, seconds, headers)))
 

@@ -32,16 +32,18 @@ class Growth:
         self._config, self._places, self._ask = config, places, ask
         self._settled, self._found = settled, found
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True, name="growth")
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         if not self._places.all_of(self._config):
+            # Not before: one that is never started keeps what it was to call, and with it the weight board, alive.
+            self._thread = threading.Thread(target=self._look, daemon=True, name="growth")
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._thread.ident is not None:
+        if self._thread is not None:
             self._thread.join()
 
     def _look(self) -> None:

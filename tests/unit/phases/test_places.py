@@ -1,5 +1,6 @@
 """How many workers and samplers an attempt begins with, on clusters that are counted by hand."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -130,6 +131,7 @@ def test_growth_looks_until_it_finds() -> None:
         found.append(free.cpus)
 
     with Growth(config(workers_min=1), Places(2, 2), ask, settled=settled, found=tell) as growth:
+        assert growth._thread is not None
         growth._thread.join(timeout=30)
     assert (asked, found) == ([3], [3])
 
@@ -139,4 +141,18 @@ def test_growth_looks_for_nothing_where_all_are_there() -> None:
         raise AssertionError
 
     with Growth(config(), Places(4, 2), never, settled=lambda: True, found=lambda: None) as growth:
-        assert not growth._thread.is_alive()
+        assert growth._thread is None
+
+
+def test_growth_that_was_left_holds_nothing_of_the_attempt() -> None:
+    """The weight board lives as long as somebody has a handle of it."""
+
+    class Board:
+        def tell(self) -> None: ...
+
+    board = Board()
+    still_there = weakref.ref(board)
+    with Growth(config(), Places(4, 2), lambda *_: [], settled=lambda: True, found=board.tell):
+        pass
+    del board
+    assert still_there() is None
