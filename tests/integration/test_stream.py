@@ -233,7 +233,8 @@ def test_a_gate_that_never_opens_says_what_it_waited_for(tmp_path: Path) -> None
     )
     # What each actor was at, as far as the board has heard.
     assert re.search(
-        r"trainer, last heard of: attempt 1 began at step 0 \d+ s ago; at the gate: sampler-\w+\.\w+ with row \d+ for 3 s",
+        r"trainer, last heard of: attempt 1 began at step 0 \d+ s ago; samplers, last heard of: sampler-\w+\.\w+ \d s ago; "
+        r"at the gate: sampler-\w+\.\w+ with row \d+ for 3 s",
         str(decision.error),
     )
 
