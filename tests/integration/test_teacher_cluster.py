@@ -59,7 +59,7 @@ if __name__ == "__main__":
     @ray.remote(num_cpus=1, label_selector={NODE_LABEL: other})
     def driver(port):
         try:
-            return _head_port("127.0.0.1", port)
+            return _head_port("127.0.0.1", port, "teacher.serve.port")
         except InputError as error:
             return str(error)
 
