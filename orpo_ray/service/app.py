@@ -205,7 +205,7 @@ class _EventStream(StreamingResponse):
 
 
 def _as_json(page: Page) -> Response:
-    """The lines as they stand in the file: a page of a thousand would take longer to parse than to send."""
+    """The lines as they stand in the file: nothing here needs them parsed."""
     return Response(page.json(), media_type="application/json")
 
 
@@ -215,7 +215,7 @@ async def _event_stream(runs: Runs, name: str, after: int) -> AsyncIterator[byte
     async for page in runs.follow(name, after):
         if page.lines:
             quiet = 0
-            # A page is one message of Serve's: each goes from replica to proxy through Ray, at a millisecond or so.
+            # A page is one message of Serve's: each goes from replica to proxy through Ray.
             events = zip(page.places, page.lines, strict=True)
             yield b"".join(b"id: %d\ndata: %s\n\n" % event for event in events)
         elif (quiet := quiet + 1) >= _HEARTBEAT:

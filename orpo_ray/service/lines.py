@@ -74,7 +74,7 @@ def last_lines(file: Path, size: int = 64 << 10, kinds: Collection[str] = ()) ->
     whole = lines[(begin > 0) : -1]
     if not kinds:
         return [json.loads(line) for line in whole]
-    # Parsing costs a hundred times as much as looking for a word; what only looks alike goes once it is parsed.
+    # Looking for a word costs less than parsing; what only looks alike goes once it is parsed.
     words = [json.dumps(kind).encode() for kind in kinds]
     likely = (json.loads(line) for line in whole if any(word in line for word in words))
     return [line for line in likely if line["kind"] in kinds]
