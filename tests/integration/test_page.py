@@ -39,9 +39,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def let_in(browser: Browser, service: Service, path: str = "/#/") -> None:
-    browser.open(service.url)
-    browser.run("sessionStorage.setItem('orpo-ray-token', arguments[0])", TOKEN)
-    browser.console()
+    browser.keep_token(service.url, TOKEN)
     browser.open(service.url + path)
 
 

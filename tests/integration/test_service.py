@@ -148,8 +148,7 @@ def test_a_run_is_submitted_followed_and_stopped_through_a_restart(
 def look_at(url: str) -> None:
     """The run at work, in a browser: it goes on while it is looked at."""
     with Browser() as browser:
-        browser.open(url)
-        browser.run("sessionStorage.setItem('orpo-ray-token', arguments[0])", TOKEN)
+        browser.keep_token(url, TOKEN)
         browser.open(f"{url}/#/run/watched")
         browser.sees("trainer")
         step = "return Number(document.querySelector('progress')?.value)"

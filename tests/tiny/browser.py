@@ -54,6 +54,11 @@ class Browser:
     def open(self, url: str) -> None:
         self._do("open", url=url)
 
+    def keep_token(self, url: str, token: str) -> None:
+        """Give the service's page the token that this tab keeps, before the page is loaded and asks without one."""
+        self.open(f"{url}/healthz")
+        self.run("sessionStorage.setItem('orpo-ray-token', arguments[0])", token)
+
     def run(self, script: str, *arguments: Any) -> Any:
         """What JavaScript returns; `arguments[0]` … are given to it."""
         return self._do("run", script=script, arguments=arguments)

@@ -111,7 +111,7 @@ function route() {
 function askForToken(message) {
   page.crumbs([]);
   leave.hidden = true;
-  const field = h("input", { type: "password", name: "token", autocomplete: "off", required: true, "aria-label": "Token", autofocus: true });
+  const field = h("input", { type: "password", name: "token", autocomplete: "off", required: true, "aria-label": "Token" });
   main.replaceChildren(h("div", { class: "card" }, h("form", { class: "filters", submit: (event) => {
     event.preventDefault();
     token.set(field.value.trim());

@@ -120,6 +120,7 @@ function sentence({ time, run, phase, kind, ...rest }) {
 function askToStop(page, name) {
   const dialog = document.getElementById("ask");
   const say = h("p", { role: "alert", class: "soft" });
+  const stay = h("button", { value: "no" }, "Let it work");
   dialog.replaceChildren(h("form", { method: "dialog", submit: async (event) => {
     if (event.submitter.value !== "stop") return;
     event.preventDefault();
@@ -134,6 +135,7 @@ function askToStop(page, name) {
       event.submitter.disabled = false;
     }
   } }, h("h2", {}, `Stop ${name}?`), h("p", {}, "It ends cleanly and keeps what is finished. Submitted again, it goes on."), say,
-  h("div", { class: "row" }, h("button", { value: "stop", class: "danger" }, "Stop it"), h("button", { value: "no", autofocus: true }, "Let it work"))));
+  h("div", { class: "row" }, h("button", { value: "stop", class: "danger" }, "Stop it"), stay)));
   dialog.showModal();
+  stay.focus();
 }
