@@ -10,7 +10,7 @@ from orpo_ray.config.fingerprint import what_matters
 from orpo_ray.experiment.runs import PlannedRun, planned_runs, student_key, traces_key
 
 ROOT = Path(__file__).parents[3]
-FILES = ["reproduce-demo.yaml", "paper/table.yaml", "paper/negatives.yaml", "paper/sweeps.yaml"]
+FILES = ["reproduce-demo.yaml", "reproduce-lambda.yaml", "paper/table.yaml", "paper/negatives.yaml", "paper/sweeps.yaml"]
 
 
 @pytest.fixture(autouse=True)
@@ -68,3 +68,12 @@ def test_the_demos_experiment_is_30_runs_of_the_demo() -> None:
     assert {run.config.train.lam for run in runs} == {0.1}
     steps = {run.config.geometry(600).steps for run in runs}
     assert len(steps) == 1, "the same budget of optimizer steps"
+
+
+def test_the_study_of_lambda_changes_one_thing_at_a_time() -> None:
+    runs = [run for run in runs_of("reproduce-lambda.yaml") if run.seed == 0]
+    one = next(run.config for run in runs if run.recipe == "mixed_policy" and run.config.train.lam == 1)
+    before = what_matters(one)
+    changed = [{key for key in before if before[key] != what_matters(run.config)[key]} for run in runs]
+    assert len(runs) == 1 + 1 + 3 + 4 + 2
+    assert sorted(len(keys) for keys in changed[1:]) == [0] + [1] * 9
