@@ -10,7 +10,13 @@ from orpo_ray.config.fingerprint import what_matters
 from orpo_ray.experiment.runs import PlannedRun, planned_runs, student_key, traces_key
 
 ROOT = Path(__file__).parents[3]
-FILES = ["reproduce-demo.yaml", "reproduce-lambda.yaml", "paper/table.yaml", "paper/negatives.yaml", "paper/sweeps.yaml"]
+FILES = [
+    "reproduce-demo.yaml",
+    "reproduce-lambda.yaml",
+    "paper/table.yaml",
+    "paper/negatives.yaml",
+    "paper/sweeps.yaml",
+]
 
 
 @pytest.fixture(autouse=True)
