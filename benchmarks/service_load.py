@@ -5,9 +5,8 @@
 
 Each reader does what the page does: every two seconds the run, its activity and its new metrics, and one event stream that
 stays open; and once in five such rounds it looks at the list of runs, a page of pairs or one of traces. Readers come and go in blocks of equal length, and the run's optimizer steps are compared between the blocks in
-which they were there and those in which they were not, so that both sides are of one run. Readers are processes of this
-machine, of the lowest priority: on cores that they share with the run they take what it leaves, as if they were elsewhere. The token is read from
-ORPO_RAY_SERVICE_TOKEN.
+which they were there and those in which they were not, so that both sides are of one run. Readers share this machine's cores
+with what else works on it; `taskset` keeps them, and a cluster's nodes, apart. The token is read from ORPO_RAY_SERVICE_TOKEN.
 """
 
 from __future__ import annotations
@@ -130,7 +129,6 @@ def begin_readers(args: argparse.Namespace, headers: dict[str, str]) -> tuple[An
 
 
 def readers(pipe: Any, url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> None:
-    os.nice(19)
     pipe.send("up")
     pipe.send(asyncio.run(all_readers(url, run, count, seconds, headers)))
 

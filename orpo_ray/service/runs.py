@@ -37,6 +37,8 @@ POLL_S = 0.5
 SCANNED = 20_000
 """Most rows that one request puts its filters to."""
 _BROWSED = 4
+_FRESH = 64
+"""So many answers are kept before old ones are let go: a page of rows may be of some hundred KiB."""
 
 T = TypeVar("T")
 
@@ -215,7 +217,8 @@ class Runs:
             InputError: its traces or its tokenizer are gone.
         """
         layout = self._layout(name)
-        return await asyncio.to_thread(self._rows, layout, kind, filters, after, limit)
+        work = partial(asyncio.to_thread, self._rows, layout, kind, filters, after, limit)
+        return await self._once((kind, name, filters, after, limit), work)
 
     async def readiness(self) -> tuple[bool, str, str]:
         """Whether storage and cluster can be worked with, and a word on each."""
@@ -305,8 +308,8 @@ class Runs:
         now = self._clock()
         known = self._fresh.get(what)
         if known is None or now - known[0] > FRESH_S:
-            if len(self._fresh) > 256:
-                self._fresh.clear()
+            if len(self._fresh) > _FRESH:  # pages of rows are large
+                self._fresh = {one: then for one, then in self._fresh.items() if now - then[0] <= FRESH_S}
             known = self._fresh[what] = (now, asyncio.ensure_future(work()))
         try:
             answer: T = await asyncio.shield(known[1])

@@ -1,0 +1,59 @@
+"""What several readers ask within a second is worked out once."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orpo_ray.report.filters import Filters
+from orpo_ray.service import runs as runs_module
+from orpo_ray.service.runs import FRESH_S, Runs
+from tests.unit.report.traced import write_traced_run
+from tests.unit.service.fake_jobs import FakeJobs
+
+
+@pytest.fixture
+def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kinds of rows that were read, a call each."""
+    kinds: list[str] = []
+    rows = Runs._rows
+
+    def counted(self: Runs, layout: Any, kind: Any, *rest: Any) -> Any:
+        kinds.append(kind)
+        return rows(self, layout, kind, *rest)
+
+    monkeypatch.setattr(Runs, "_rows", counted)
+    return kinds
+
+
+def test_a_page_of_rows_that_many_ask_for(tmp_path: Path, worked_out: list[str]) -> None:
+    name = write_traced_run(tmp_path).name
+    now = [0.0]
+    runs = Runs(tmp_path, FakeJobs(), clock=lambda: now[0])
+
+    async def ask() -> None:
+        same = [runs.rows(name, "pairs", Filters(), 0, 2) for _ in range(3)]
+        answers = await asyncio.gather(*same, runs.rows(name, "pairs", Filters(verdict="wrong"), 0, 2))
+        assert answers[0].items
+        assert answers[0] == answers[1] == answers[2]
+        now[0] = FRESH_S + 0.1
+        await runs.rows(name, "pairs", Filters(), 0, 2)
+
+    asyncio.run(ask())
+    assert worked_out == ["pairs"] * 3
+
+
+def test_answers_that_are_old_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs_module, "_FRESH", 2)
+    name = write_traced_run(tmp_path).name
+    now = [0.0]
+    runs = Runs(tmp_path, FakeJobs(), clock=lambda: now[0])
+
+    async def ask() -> None:
+        for place in range(10):
+            now[0] += FRESH_S + 0.1
+            await runs.rows(name, "traces", Filters(), place, 1)
+
+    asyncio.run(ask())
+    assert len(runs._fresh) <= 4
