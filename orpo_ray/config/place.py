@@ -163,6 +163,7 @@ class LimitsConfig(Section):
         unit="seconds",
         gt=0,
     )
+    teach_s: float = option(3600, "TEACH without one finished block of prompts.", unit="seconds", gt=0)
     gate_s: float = option(1800, "A sampler that waits at the gate for the trainer.", unit="seconds", gt=0)
     reload_s: float = option(300, "A reload of weights in an engine.", unit="seconds", gt=0)
     generate_s: float = option(1800, "One block's sampling.", unit="seconds", gt=0)

@@ -9,7 +9,7 @@ from ray.data import ActorPoolStrategy
 
 from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
-from orpo_ray.errors import InputError
+from orpo_ray.errors import InputError, SamplerLostError
 from orpo_ray.pairs import PairSource, write_pair_source
 from orpo_ray.pairs.from_traces import with_negatives, with_positives, without_student
 from orpo_ray.phases.context import RunContext
@@ -141,7 +141,14 @@ class Seed(Phase):
         # Else Ray Data wraps what an actor raises, and pickling then loses the error of ours inside.
         sampled.context.raise_original_map_exception = True
         patience = limits.start_s + limits.generate_s
-        for row in rows_within(sampled, patience, "limits.start_s and generate_s"):
+
+        def silence(count: int) -> SamplerLostError:
+            return SamplerLostError(
+                f"limits.start_s and generate_s: the samplers have finished no block for {patience:g} s, after {count} of "
+                "them; one is gone, or hangs"
+            )
+
+        for row in rows_within(sampled, patience, silence):
             done, traces = done + row["prompts"], traces + row["traces"]
             rate = traces / (time.monotonic() - started)
             context.say("seed.progress", done=done, total=count, traces_per_s=rate)

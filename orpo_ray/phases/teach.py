@@ -15,11 +15,12 @@ from ray.data import Dataset
 
 from orpo_ray.config import RunConfig
 from orpo_ray.config.fingerprint import fingerprint
-from orpo_ray.errors import InputError
+from orpo_ray.errors import InputError, WaitTimeout
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.keys import teach_depends_on, teach_key, teacher_test_depends_on
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import our_error
+from orpo_ray.phases.watched import rows_within
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.teacher.access import open_teacher
@@ -133,7 +134,7 @@ def _work(context: RunContext, train: Task, left: Sequence[_Work]) -> None:
         lines = judged_blocks(config.teacher, [work.judging for work in left], access, blocks)
         began = told = time.monotonic()
         traces = 0
-        for place, counts in _counts(lines):
+        for place, counts in _counts(lines, config.limits.teach_s):
             work = left[place]
             work.counts += counts
             traces += counts.traces
@@ -150,10 +151,18 @@ def _work(context: RunContext, train: Task, left: Sequence[_Work]) -> None:
                 )
 
 
-def _counts(dataset: Dataset) -> Iterator[tuple[int, TraceCounts]]:
+def _counts(dataset: Dataset, limit_s: float) -> Iterator[tuple[int, TraceCounts]]:
     """What comes out of the pipeline. Raises an error of ours as itself, without what Ray wraps round it."""
+
+    def silence(count: int) -> WaitTimeout:
+        return WaitTimeout(
+            f"limits.teach_s: the teacher's clients have finished no block of prompts for {limit_s:g} s, after {count} of "
+            "them; the teacher hangs, or a node is gone and its clients find no other place. The same command goes on from "
+            "what is finished"
+        )
+
     try:
-        for line in dataset.iter_rows():
+        for line in rows_within(dataset, limit_s, silence):
             yield line["asking"], TraceCounts.from_json(line)
     except Exception as error:
         ours = our_error(error)

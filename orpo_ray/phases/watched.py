@@ -1,22 +1,18 @@
 """Rows of an execution of Ray Data, which works in a process of its own, so that one that stands still can be ended."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
 from ray.data import Dataset
 
-from orpo_ray.errors import SamplerLostError
 
-
-def rows_within(dataset: Dataset, limit_s: float, limits: str) -> Iterator[dict[str, Any]]:
+def rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Exception]) -> Iterator[dict[str, Any]]:
     """Rows of `dataset` as they come.
 
     Args:
-        limits: the options that give `limit_s`, for the message.
-
-    Raises:
-        SamplerLostError: none came for `limit_s` seconds, as where a block waits for an actor that finds no place.
+        silence: the error to raise, of how many rows had come, where none came for `limit_s` seconds, as where a block
+            waits for an actor that finds no place.
     """
     stream: Any = ray.remote(num_cpus=0, max_retries=0)(_rows).options(num_returns="streaming").remote(dataset)
     count = 0
@@ -24,10 +20,7 @@ def rows_within(dataset: Dataset, limit_s: float, limits: str) -> Iterator[dict[
         while True:
             ready, _ = ray.wait([stream], timeout=limit_s)
             if not ready:
-                raise SamplerLostError(
-                    f"{limits}: the samplers have finished no block for {limit_s:g} s, after {count} of them; one is gone, "
-                    "or hangs"
-                )
+                raise silence(count)
             try:
                 row: dict[str, Any] = ray.get(next(stream))
             except StopIteration:

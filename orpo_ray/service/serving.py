@@ -129,7 +129,7 @@ def start_service(storage: Path, token: str | None, host: str, port: int, driver
     from ray import serve
 
     application = deployed(storage, dashboard_url(), token, drivers)
-    host, port = start_serve(host, port, "--port")
+    host, port = start_serve(host, port, "--port", _START_S)
     serve.run_many(
         [serve.RunTarget(application, name=APP, route_prefix="/")],
         wait_for_ingress_deployment_creation=False,

@@ -4,7 +4,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orpo_ray.errors import InputError, OrpoRayError
+from orpo_ray.errors import InputError, OrpoRayError, WaitTimeout
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeStatus
@@ -17,16 +17,18 @@ class ServeError(OrpoRayError):
     """Ray Serve did not start; the message says what it said."""
 
 
-def start_serve(host: str, port: int, option: str) -> tuple[str, int]:
+def start_serve(host: str, port: int, option: str, limit_s: float) -> tuple[str, int]:
     """Start Serve where it is not running; returns the host and port that its proxy on the head node listens on.
 
     Args:
         port: 0 for a free one.
         option: what the port is called, for the message.
+        limit_s: how long the head node is waited for, seconds.
 
     Raises:
         InputError: the port is taken, or `host` is no address of the head node's.
         ServeError: Serve did not start.
+        WaitTimeout: the head node did not say whether the port is free.
     """
     from ray import serve
     from ray.exceptions import RayError
@@ -35,7 +37,7 @@ def start_serve(host: str, port: int, option: str) -> tuple[str, int]:
     if running is not None:
         host, port = running
     else:
-        port = _head_port(host, port, option)
+        port = _head_port(host, port, option, limit_s)
         # Serve kills a proxy that is not up within 5 s, and starts it again, which a busy machine never catches up with.
         patient = {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "120", "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "60"}
         try:
@@ -121,16 +123,23 @@ def _usable_port(host: str, port: int, option: str) -> int:
         return int(probe.getsockname()[1])
 
 
-def _head_port(host: str, port: int, option: str) -> int:
+def _head_port(host: str, port: int, option: str, limit_s: float) -> int:
     """As `_usable_port`, asked on the head node, where Serve's proxy listens: the driver of a job may be on another."""
     import ray
+    from ray.exceptions import GetTimeoutError
 
     head = head_node()["NodeID"]
     if ray.get_runtime_context().get_node_id() == head:
         return _usable_port(host, port, option)
     there: Any = ray.remote(num_cpus=0)(_usable_port)
+    asked = there.options(label_selector={NODE_LABEL: head}).remote(host, port, option)
     try:
-        return int(ray.get(there.options(label_selector={NODE_LABEL: head}).remote(host, port, option)))
+        return int(ray.get(asked, timeout=limit_s))
+    except GetTimeoutError:
+        ray.cancel(asked, force=True)
+        raise WaitTimeout(
+            f"{option}: waited {limit_s:g} s for the head node to look for the port on {host}; no worker of Ray started there"
+        ) from None
     except InputError as error:  # with Ray's own traceback round it
         raise getattr(error, "cause", error) from None
 

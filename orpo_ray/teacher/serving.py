@@ -62,7 +62,7 @@ def start_teacher(config: RunConfig, *, own_clients: bool = True) -> TeacherEndp
     end = time.monotonic() + limit_s
     # A Serve that runs already keeps the address it has.
     try:
-        host, port = start_serve(config.teacher.serve.host, config.teacher.serve.port, "teacher.serve.port")
+        host, port = start_serve(config.teacher.serve.host, config.teacher.serve.port, "teacher.serve.port", limit_s)
     except ServeError as error:
         raise TeacherError(f"teacher: {error}") from error
     key = served_key(config, host, own_clients=own_clients)

@@ -18,7 +18,7 @@ import json, os, sys
 from pathlib import Path
 import ray
 from ray.cluster_utils import Cluster
-from orpo_ray.errors import InputError
+from orpo_ray.errors import OrpoRayError
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.teacher.access import TeacherAccess
 from orpo_ray.teacher.caller import Asking
@@ -57,10 +57,10 @@ if __name__ == "__main__":
             file.unlink()
 
     @ray.remote(num_cpus=1, label_selector={NODE_LABEL: other})
-    def driver(port):
+    def driver(port, limit_s=60):
         try:
-            return _head_port("127.0.0.1", port, "teacher.serve.port")
-        except InputError as error:
+            return _head_port("127.0.0.1", port, "teacher.serve.port", limit_s)
+        except OrpoRayError as error:
             return str(error)
 
     import socket
@@ -70,6 +70,7 @@ if __name__ == "__main__":
         facts["taken"] = taken.getsockname()[1]
         facts["refused"] = ray.get(driver.remote(facts["taken"]))
     facts["free"] = ray.get(driver.remote(0))
+    facts["silent"] = ray.get(driver.remote(0, 0.0001))
     ray.shutdown()
     cluster.shutdown()
     print(json.dumps(facts))
@@ -97,3 +98,4 @@ def test_the_clients_of_a_teacher_on_loopback_work_on_a_head_without_a_cpu(tmp_p
     assert (facts["prompts None"], facts["asked None"]) == (40, [other])
     assert facts["refused"].startswith(f"teacher.serve.port: 127.0.0.1:{facts['taken']} cannot be used (Address")
     assert facts["free"] > 1023
+    assert facts["silent"].startswith("teacher.serve.port: waited 0.0001 s for the head node to look for the port on")

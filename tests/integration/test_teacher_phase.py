@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from orpo_ray.errors import InputError, TeacherError, VerifierError
+from orpo_ray.errors import InputError, TeacherError, VerifierError, WaitTimeout
 from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.teach import Teach
 from orpo_ray.phases.teach_all import TeachAll
@@ -150,6 +151,28 @@ def test_a_teacher_that_goes_down_is_named_and_what_it_said_is_kept(tmp_path: Pa
         assert asked_for(api.requests[asked:]) == questions(context, left)
         whole = Teach().run(context_for(tmp_path / "whole", api.base_url))
     assert traces_of(result) == traces_of(whole)
+
+
+def test_a_teacher_that_says_nothing_more_is_waited_for_so_long(tmp_path: Path) -> None:
+    over = threading.Event()
+
+    def script(body: dict[str, Any]) -> list[tuple[str, str]]:
+        if len(api.requests) > 2 * BLOCK_PROMPTS:
+            over.wait(120)
+        return sums_script(body)
+
+    with fake_api(script) as api:
+        context = context_for(tmp_path, api.base_url, teacher={"concurrency": 2}, limits={"teach_s": 25})
+        try:
+            with pytest.raises(WaitTimeout) as raised:
+                Teach().run(context)
+        finally:
+            over.set()
+        assert str(raised.value).startswith(
+            "limits.teach_s: the teacher's clients have finished no block of prompts for 25 s"
+        )
+        result = Teach().run(context_for(tmp_path, api.base_url))
+    assert len(traces_of(result)) == PROMPTS * K
 
 
 def test_a_killed_run_goes_on_from_its_finished_blocks(tmp_path: Path) -> None:
