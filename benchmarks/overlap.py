@@ -85,7 +85,6 @@ def wall_clock(setting: Setting, args: argparse.Namespace) -> float:
     """Seconds from the first block's sampling to the end of the last step."""
     from benchmarks.gated_stream import bare_version, read_stream
     from benchmarks.sleeping import SleepingSampler
-    from orpo_ray.tasks.split_of import split_of
     from tests.tiny.fake_engine import FakeEngineSpec, read_calls, write_sums
     from tests.tiny.runs import tiny_config
 
@@ -100,15 +99,8 @@ def wall_clock(setting: Setting, args: argparse.Namespace) -> float:
         )
         prompts = args.steps * args.global_batch
         write_sums(directory / "pairs", prompts)
-        spec = FakeEngineSpec(
-            config=config,
-            task=split_of(config.task, "train", config.seed),
-            attempt=1,
-            initial="initial",
-            pairs=directory / "pairs",
-            journal=directory / "journal",
-            calls=directory / "calls.jsonl",
-            seconds=setting.sampling / (args.global_batch // args.block_rows),
+        spec = FakeEngineSpec.below(
+            directory, config, seconds=setting.sampling / (args.global_batch // args.block_rows)
         )
         read_stream(
             spec,

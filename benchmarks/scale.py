@@ -100,7 +100,6 @@ def side(args: argparse.Namespace) -> dict[str, Any]:
     from benchmarks.gated_stream import bare_version, read_stream
     from benchmarks.ready_made import GateOnlySampler, write_ids
     from orpo_ray.sampling.sampler import Sampler
-    from orpo_ray.tasks.split_of import split_of
     from tests.tiny.cluster import start_ray
     from tests.tiny.fake_engine import FakeEngineSampler, FakeEngineSpec, write_sums
     from tests.tiny.runs import tiny_config
@@ -116,15 +115,7 @@ def side(args: argparse.Namespace) -> dict[str, Any]:
             resources={"block_rows": args.block_rows, "samplers": args.samplers},
         )
         (write_ids if args.side == "gate-only" else write_sums)(directory / "pairs", args.prompts)
-        spec = FakeEngineSpec(
-            config=config,
-            task=split_of(config.task, "train", config.seed),
-            attempt=1,
-            initial="initial",
-            pairs=directory / "pairs",
-            journal=directory / "journal",
-            calls=directory / "calls.jsonl",
-        )
+        spec = FakeEngineSpec.below(directory, config)
         geometry = config.geometry(args.prompts)
         ends: list[float] = []
         memory: list[dict[str, float]] = []

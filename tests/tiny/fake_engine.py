@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orpo_ray.config import RunConfig
 from orpo_ray.engine.live import LiveEngine
 from orpo_ray.engine.vllm_engine import Completion, Draw, Engine
 from orpo_ray.evaluation.evaluator import Evaluator, EvaluatorSpec
@@ -22,6 +23,7 @@ from orpo_ray.pairs import SourcePrompt, write_pair_source
 from orpo_ray.pairs.draw import draw as random_bits
 from orpo_ray.sampling.initial import InitialSampler, InitialSpec
 from orpo_ray.sampling.sampler import Sampler, SamplerSpec
+from orpo_ray.tasks.split_of import split_of
 from orpo_ray.weights.probe import probe_of
 from orpo_ray.weights.published import check_published
 
@@ -38,6 +40,20 @@ class FakeEngineSpec(SamplerSpec):
 
     calls: Path = Path("unset")
     seconds: float = 0.0
+
+    @classmethod
+    def below(cls, directory: Path, config: RunConfig, seconds: float = 0.0) -> "FakeEngineSpec":
+        """A first attempt's, whose files all lie below a directory."""
+        return cls(
+            config=config,
+            task=split_of(config.task, "train", config.seed),
+            attempt=1,
+            initial="initial",
+            pairs=directory / "pairs",
+            journal=directory / "journal",
+            calls=directory / "calls.jsonl",
+            seconds=seconds,
+        )
 
 
 class Reloaded:

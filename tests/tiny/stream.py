@@ -13,7 +13,6 @@ import ray
 from orpo_ray.config import Geometry, RunConfig
 from orpo_ray.pairs import PairGroup, PhiRule, Plan, from_table
 from orpo_ray.sampling.stream import ordered_ingest, pair_stream
-from orpo_ray.tasks.split_of import split_of
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart, WeightBoard
 from orpo_ray.weights.published import publish_directory
@@ -54,17 +53,8 @@ class StreamRun:
             self.geometry,
             lambda position: self.prompt_ids[position],
         )
-        self.calls = directory / "calls.jsonl"
-        self.spec = FakeEngineSpec(
-            config=config,
-            task=split_of(config.task, "train", config.seed),
-            attempt=1,
-            initial="initial",
-            pairs=directory / "pairs",
-            journal=directory / "journal",
-            calls=self.calls,
-            seconds=seconds,
-        )
+        self.spec = FakeEngineSpec.below(directory, config, seconds)
+        self.calls = self.spec.calls
         self.removable: list[str] = []
 
     def train(

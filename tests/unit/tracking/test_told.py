@@ -32,3 +32,4 @@ def test_without_a_run_nothing_is_written(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_directory_that_is_gone_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(DIRECTORY_VARIABLE, str(tmp_path / "gone"))
     tell("sampler.loaded", phase="distill")
+    assert list(tmp_path.iterdir()) == []
