@@ -4,6 +4,7 @@ All that blocks is done in threads. What several readers ask within a second is 
 """
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -111,6 +112,7 @@ class Runs:
         self.storage, self._jobs, self._clock = storage, cluster, clock
         self._fresh: dict[object, tuple[float, asyncio.Future[Any]]] = {}
         self._browsed: dict[str, tuple[int, RunTraces]] = {}
+        self._opening = threading.Lock()
 
     async def submit(self, config: RunConfig, fresh: bool) -> Submitted:
         """Start a run, or go on with it.
@@ -294,14 +296,15 @@ class Runs:
         return Rows(items=items, next=None, looked_at=looked_at)
 
     def _opened(self, layout: RunLayout) -> RunTraces:
-        """With its tokenizer and task, which take seconds to load, kept for the next page."""
-        stamp = layout.state.stat().st_mtime_ns
-        kept = self._browsed.pop(layout.name, None)
-        opened = kept[1] if kept is not None and kept[0] == stamp else RunTraces.open(layout)
-        self._browsed[layout.name] = (stamp, opened)
-        while len(self._browsed) > _BROWSED:
-            del self._browsed[next(iter(self._browsed))]
-        return opened
+        """With its tokenizer and task, which take seconds to load, kept for the next page; one thread loads at a time."""
+        with self._opening:
+            stamp = layout.state.stat().st_mtime_ns
+            kept = self._browsed.pop(layout.name, None)
+            opened = kept[1] if kept is not None and kept[0] == stamp else RunTraces.open(layout)
+            self._browsed[layout.name] = (stamp, opened)
+            while len(self._browsed) > _BROWSED:
+                del self._browsed[next(iter(self._browsed))]
+            return opened
 
     async def _once(self, what: object, work: Callable[[], Awaitable[T]]) -> T:
         """What `work` gives, asked at most once a second by all readers together."""

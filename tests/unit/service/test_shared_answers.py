@@ -1,11 +1,14 @@
 """What several readers ask within a second is worked out once."""
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orpo_ray.config.layout import RunLayout
+from orpo_ray.report.browse import RunTraces
 from orpo_ray.report.filters import Filters
 from orpo_ray.service import runs as runs_module
 from orpo_ray.service.runs import FRESH_S, Runs
@@ -57,3 +60,23 @@ def test_answers_that_are_old_are_let_go(tmp_path: Path, monkeypatch: pytest.Mon
 
     asyncio.run(ask())
     assert len(runs._fresh) <= 4
+
+
+def test_a_tokenizer_that_two_ask_for_is_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = write_traced_run(tmp_path).name
+    opened: list[str] = []
+    open_run = RunTraces.open
+
+    def slowly(layout: RunLayout) -> RunTraces:
+        opened.append(layout.name)
+        time.sleep(0.2)
+        return open_run(layout)
+
+    monkeypatch.setattr(runs_module.RunTraces, "open", slowly)
+    runs = Runs(tmp_path, FakeJobs())
+
+    async def ask() -> None:
+        await asyncio.gather(*(runs.rows(name, "traces", Filters(), after, 1) for after in range(3)))
+
+    asyncio.run(ask())
+    assert opened == [name]
