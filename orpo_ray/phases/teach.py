@@ -20,7 +20,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.keys import teach_depends_on, teach_key, teacher_test_depends_on
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.retry import our_error
-from orpo_ray.phases.watched import rows_within
+from orpo_ray.phases.watched import last_rows_within
 from orpo_ray.tasks import Task
 from orpo_ray.tasks.split_of import split_of
 from orpo_ray.teacher.access import open_teacher
@@ -162,7 +162,7 @@ def _counts(dataset: Dataset, limit_s: float) -> Iterator[tuple[int, TraceCounts
         )
 
     try:
-        for line in rows_within(dataset, limit_s, silence):
+        for line in last_rows_within(dataset, limit_s, silence):
             yield line["asking"], TraceCounts.from_json(line)
     except Exception as error:
         ours = our_error(error)

@@ -1,5 +1,7 @@
-"""Rows of an execution of Ray Data, which works in a process of its own, so that one that stands still can be ended."""
+"""Rows of an execution of Ray Data, waited for within a limit."""
 
+import queue
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -8,7 +10,7 @@ from ray.data import Dataset
 
 
 def rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Exception]) -> Iterator[dict[str, Any]]:
-    """Rows of `dataset` as they come.
+    """Rows of `dataset` as they come, from a process of its own, so that an execution which stands still can be ended.
 
     Args:
         silence: the error to raise, of how many rows had come, where none came for `limit_s` seconds, as where a block
@@ -34,3 +36,35 @@ def rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Excep
 
 def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
     yield from dataset.iter_rows()
+
+
+def last_rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Exception]) -> Iterator[dict[str, Any]]:
+    """As `rows_within`, from a thread, which takes no time to start: where silence ends the run, and the execution with it."""
+    over, rows = threading.Event(), queue.Queue[tuple[dict[str, Any] | None, Exception | None]]()
+
+    def pass_on() -> None:
+        try:
+            for row in dataset.iter_rows():
+                if over.is_set():
+                    return
+                rows.put((row, None))
+            rows.put((None, None))
+        except Exception as error:
+            rows.put((None, error))
+
+    threading.Thread(target=pass_on, name="rows", daemon=True).start()
+    count = 0
+    try:
+        while True:
+            try:
+                row, error = rows.get(timeout=limit_s)
+            except queue.Empty:
+                raise silence(count) from None
+            if error is not None:
+                raise error
+            if row is None:
+                return
+            count += 1
+            yield row
+    finally:
+        over.set()
