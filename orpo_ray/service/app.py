@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import yaml
 from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 
 from orpo_ray import __version__
@@ -78,14 +78,23 @@ def create_app(runs: Runs, key_sha256: str | None) -> FastAPI:
     _add_runs(app, runs)
     _add_rows(app, runs)
     if PAGE.is_dir():
-        app.mount("/", StaticFiles(directory=PAGE, html=True))
+        _add_page(app)
     return app
 
 
 def _open_to_all() -> frozenset[str]:
     """The health checks, and the page's own files: it holds nothing of the runs, and asks for the token itself."""
     files = [f"/{file.relative_to(PAGE).as_posix()}" for file in PAGE.rglob("*") if file.is_file()]
-    return frozenset(["/healthz", "/readyz", "/", *files])
+    return frozenset(["/healthz", "/readyz", "/", "/favicon.ico", *files])
+
+
+def _add_page(app: FastAPI) -> None:
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def favicon() -> FileResponse:
+        """Browsers ask for it beside whatever names no icon of its own, as a health check."""
+        return FileResponse(PAGE / "icon.svg")
+
+    app.mount("/", StaticFiles(directory=PAGE, html=True))
 
 
 def _add_errors(app: FastAPI) -> None:

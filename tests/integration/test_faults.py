@@ -247,8 +247,9 @@ def test_a_sampler_of_seed_that_stands_still_is_done_without(
         "sampling the initial student failed (limits.start_s and generate_s: the samplers have finished no block for 30 s, "
         "after 0 of them; one is gone, or hangs); what is missing is sampled again"
     )
-    # Ray may be first to take the stopped process for dead, and start the actor again by itself.
-    assert notes(context) in ([note], [])
+    # Ray may be first to take the stopped process for dead, and start the actor again by itself; and on a busy machine no new
+    # sampler is up within the limit either.
+    assert set(notes(context)) <= {note}
 
 
 def test_a_sampler_of_seed_that_always_dies_ends_the_run(

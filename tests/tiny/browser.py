@@ -55,9 +55,13 @@ class Browser:
         self._do("open", url=url)
 
     def keep_token(self, url: str, token: str) -> None:
-        """Give the service's page the token that this tab keeps, before the page is loaded and asks without one."""
+        """Give the service's page the token that this tab keeps, before the page is loaded and asks without one.
+
+        What a page before it has logged is forgotten.
+        """
         self.open(f"{url}/healthz")
         self.run("sessionStorage.setItem('orpo-ray-token', arguments[0])", token)
+        self.console()
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What JavaScript returns; `arguments[0]` … are given to it."""

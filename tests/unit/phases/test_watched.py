@@ -31,7 +31,7 @@ def test_silence_is_told_with_what_had_come() -> None:
         yield {}
         again.wait(10)
 
-    with pytest.raises(WaitTimeout, match="^after 1$"):
+    with pytest.raises(WaitTimeout, match=r"^after 1$"):
         list(last_rows_within(fake(rows()), 0.1, silence))
     again.set()
 
@@ -43,7 +43,7 @@ def test_an_error_comes_behind_the_rows_before_it() -> None:
 
     found = last_rows_within(fake(rows()), 10, silence)
     assert next(found) == {}
-    with pytest.raises(VerifierError, match="^row 7$"):
+    with pytest.raises(VerifierError, match=r"^row 7$"):
         next(found)
 
 

@@ -317,6 +317,13 @@ def test_browsers_are_told_to_load_nothing_from_elsewhere(api: TestClient) -> No
     assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+def test_a_browser_that_asks_for_an_icon_gets_the_page_s_without_a_token(api: TestClient) -> None:
+    api.headers.pop("authorization")
+    icon = api.get("/favicon.ico")
+    assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+    assert icon.content == api.get("/icon.svg").content
+
+
 def test_openapi_names_every_route_and_what_it_gives(api: TestClient) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     assert set(paths) == {
