@@ -239,17 +239,16 @@ def test_a_sampler_of_seed_that_stands_still_is_done_without(
     tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mortal(monkeypatch, "SEED", Deaths(tmp_path / "calls.jsonl", lives=1, hangs=True))
-    context = context_of(tiny_config(tmp_path, student, limits={"start_s": 25, "generate_s": 5}))
+    context = context_of(tiny_config(tmp_path, student, limits={"start_s": 40, "generate_s": 5}))
     teach_by_hand(context)
     result = Seed().run(context)
     assert (result["prompts"], result["wrong"]) == (18, 54)
     note = (
-        "sampling the initial student failed (limits.start_s and generate_s: the samplers have finished no block for 30 s, "
+        "sampling the initial student failed (limits.start_s and generate_s: the samplers have finished no block for 45 s, "
         "after 0 of them; one is gone, or hangs); what is missing is sampled again"
     )
-    # Ray may be first to take the stopped process for dead, and start the actor again by itself; and on a busy machine no new
-    # sampler is up within the limit either.
-    assert set(notes(context)) <= {note}
+    # Ray may be first to take the stopped process for dead, and start the actor again by itself.
+    assert notes(context) in ([note], [])
 
 
 def test_a_sampler_of_seed_that_always_dies_ends_the_run(
