@@ -76,6 +76,13 @@ class MadeUp:
         file.write_text(text)
         return file
 
+    def append(self, name: str, lines: str) -> None:
+        """As a run does: a file of lines only grows, also while it is sent."""
+        file = self.layout.run / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a") as stream:
+            stream.write(lines)
+
     def write_run(self) -> None:
         """Up to the first checkpoint."""
         for source in ("teacher", "student"):
@@ -101,11 +108,11 @@ class MadeUp:
 
     def train(self, step: int, *, prune: int | None = None) -> None:
         """On to `step`: sampled, trained, published, and a checkpoint; one of `prune` goes, with its version."""
+        lines = "".join(f'{{"step": {number}}}\n' for number in range(self.step + 1, step + 1))
         self.step = step
         self.write(f"journal/step-{step:06d}/rows-{step}.parquet", f"sampled for {step}")
-        with self.write("ledger/attempt-001-rank-0.jsonl", self._lines()).open("a"):
-            pass
-        self.write("metrics.jsonl", self._lines())
+        self.append("ledger/attempt-001-rank-0.jsonl", lines)
+        self.append("metrics.jsonl", lines)
         version = self.layout.weights / f"v{step:06d}-a001"
         facts = {"number": step, "step": step, "epoch": None}
         publish_directory(
@@ -124,9 +131,6 @@ class MadeUp:
         import shutil
 
         shutil.rmtree(self.layout.run / name)
-
-    def _lines(self) -> str:
-        return "".join(f'{{"step": {step}}}\n' for step in range(1, self.step + 1))
 
     @contextmanager
     def sender(self) -> Iterator[Sender]:
