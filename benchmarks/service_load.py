@@ -3,10 +3,11 @@
     orpo-ray serve --storage runs                      # elsewhere, with a run at work: submit one to it
     python benchmarks/service_load.py --url http://127.0.0.1:8000 --run RUN --out benchmarks/service_load.json
 
-Each reader does what the page does: every two seconds the run, its activity and its new metrics, and one event stream that
-stays open; and once in five such rounds it looks at the list of runs, a page of pairs or one of traces. Readers come and go in blocks of equal length, and the run's optimizer steps are compared between the blocks in
-which they were there and those in which they were not, so that both sides are of one run. Readers share this machine's cores
-with what else works on it; `taskset` keeps them, and a cluster's nodes, apart. The token is read from ORPO_RAY_SERVICE_TOKEN.
+Each reader does what the page does: it looks at the run as soon as the service says that it is worth a look again; and once in five
+looks at the list of runs, a page of pairs or one of traces. Readers come and go in blocks of equal length, and the run's
+optimizer steps are compared between the blocks in which they were there and those in which they were not, so that both sides
+are of one run. Readers share this machine's cores with what else works on it; `taskset` keeps them, and a cluster's nodes, apart.
+The token is read from ORPO_RAY_SERVICE_TOKEN.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import httpx
 
 PAGE = Path(__file__).resolve().parents[1] / "orpo_ray" / "service" / "page"
 EVERY_S = 2.0
+"""Within so many seconds all readers have come."""
 
 
 def main() -> None:
@@ -145,8 +147,7 @@ async def all_readers(url: str, run: str, count: int, seconds: float, headers: d
 async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, found: dict[str, Any]) -> None:
     """One page that is looked at."""
     await asyncio.sleep(late)
-    stream = asyncio.create_task(follow(api, run))
-    one, after = f"/v1/runs/{run}", 0
+    one, events, metrics = f"/v1/runs/{run}", 0, 0
     # Not all readers at the same moment, nor each the same thing.
     elsewhere = itertools.cycle(
         [None, None, "/v1/runs", *[None] * 4, f"{one}/pairs", *[None] * 4, f"{one}/traces", None, None]
@@ -154,8 +155,8 @@ async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, foun
     for _ in range(int(late / EVERY_S * 15)):
         next(elsewhere)
     while time.monotonic() < end:
-        began = time.monotonic()
-        for route in (one, f"{one}/activity", f"{one}/metrics?after={after}", next(elsewhere)):
+        again_s = EVERY_S
+        for route in (f"{one}/live?events={events}&metrics={metrics}", next(elsewhere)):
             if route is None:
                 continue
             asked = time.perf_counter()
@@ -163,18 +164,10 @@ async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, foun
             name = route.partition("?")[0].replace(one, "/v1/runs/{name}")
             found["seconds"][name].append(time.perf_counter() - asked)
             found["failures"] += answer.status_code != 200
-            if name.endswith("/metrics"):
-                after = answer.json()["next"]
-        await asyncio.sleep(max(0.0, EVERY_S - (time.monotonic() - began)))
-    stream.cancel()
-
-
-async def follow(api: httpx.AsyncClient, run: str) -> None:
-    async with api.stream(
-        "GET", f"/v1/runs/{run}/events", headers={"Accept": "text/event-stream"}, timeout=None
-    ) as answer:
-        async for _ in answer.aiter_bytes():
-            pass
+            if answer.status_code == 200 and name.endswith("/live"):
+                seen = answer.json()
+                events, metrics, again_s = seen["events"]["next"], seen["metrics"]["next"], seen["again_s"]
+        await asyncio.sleep(min(again_s, max(0.0, end - time.monotonic())))
 
 
 def quantiles(seconds: list[float]) -> dict[str, float]:

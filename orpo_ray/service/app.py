@@ -24,12 +24,14 @@ from orpo_ray.errors import ConfigError, InputError, OrpoRayError
 from orpo_ray.report.filters import Filters, Range
 from orpo_ray.service.guard import BodyLimit, Headers
 from orpo_ray.service.lines import Page
+from orpo_ray.service.pace import Pace
 from orpo_ray.service.runs import Runs
 from orpo_ray.service.schemas import (
     Activity,
     Evaluations,
     Health,
     Lines,
+    Live,
     Problem,
     Readiness,
     Rows,
@@ -130,7 +132,7 @@ def _add_health(app: FastAPI, runs: Runs) -> None:
 
 
 def _add_runs(app: FastAPI, runs: Runs) -> None:
-    streams = asyncio.Semaphore(MOST_STREAMS)
+    streams, pace = asyncio.Semaphore(MOST_STREAMS), Pace()
 
     @app.post("/v1/runs", status_code=202, tags=["runs"], responses={409: {"model": Problem}})
     async def submit(submission: Submission) -> Submitted:
@@ -149,12 +151,25 @@ def _add_runs(app: FastAPI, runs: Runs) -> None:
             raise InputError(f"after: {after} is none of the runs that are there; begin with the first page")
         first = 0 if after is None else names.index(after) + 1
         items = every[first : first + limit]
-        return RunPage(items=items, next=items[-1].name if first + limit < len(every) else None)
+        following = items[-1].name if first + limit < len(every) else None
+        return RunPage(items=items, next=following, again_s=pace.again_s())
 
     @app.get("/v1/runs/{name}", tags=["runs"])
     async def run(name: str) -> RunDetail:
         """A run in full: phases, progress, accuracy, pairs, staleness, and where things lie."""
         return await runs.detail(name)
+
+    @app.get("/v1/runs/{name}/live", tags=["runs"], response_model=Live)
+    async def live(
+        name: str,
+        events: Annotated[
+            int | None, Query(ge=0, description="`events.next` of the look before; left out for no events.")
+        ] = None,
+        metrics: Annotated[int, Query(ge=0, description="`metrics.next` of the look before.")] = 0,
+    ) -> Response:
+        """All of a run that a page shows, in one answer: state, activity, and the events and metrics since the look before."""
+        found = await runs.live(name, events, metrics)
+        return Response(found.json(0.0 if found.more else pace.again_s()), media_type="application/json")
 
     @app.post("/v1/runs/{name}/stop", tags=["runs"], responses={409: {"model": Problem}})
     async def stop(name: str) -> RunDetail:

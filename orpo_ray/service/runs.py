@@ -7,7 +7,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from itertools import islice
@@ -27,13 +27,15 @@ from orpo_ray.report.progress import progressed
 from orpo_ray.report.show import read_evaluations, run_report
 from orpo_ray.service.activity import activity
 from orpo_ray.service.lines import Page, last_lines, read_page
-from orpo_ray.service.schemas import GroupActivity, Progress, Rows, RunDetail, RunSummary, Submitted
+from orpo_ray.service.schemas import Activity, GroupActivity, Progress, Rows, RunDetail, RunSummary, Submitted
 
 Log = Literal["events", "metrics"]
 Kind = Literal["traces", "pairs"]
 
 FRESH_S = 1.0
-"""For so long an answer is given again."""
+"""For so long an answer is given again, at least."""
+FRESHEST_S, _SHARE = 5.0, 0.02
+"""At most: one that took long to work out is given again for longer, so that working it out takes that share of the time."""
 POLL_S = 0.5
 SCANNED = 20_000
 """Most rows that one request puts its filters to."""
@@ -42,6 +44,29 @@ _FRESH = 64
 """So many answers are kept before old ones are let go: a page of rows may be of some hundred KiB."""
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run, and the lines that somebody has not seen yet.
+
+    Attributes:
+        state: `run` and `activity` of `schemas.Live`, as JSON.
+    """
+
+    state: bytes
+    events: Page
+    metrics: Page
+
+    @property
+    def more(self) -> bool:
+        """Whether there are more lines already."""
+        return self.events.more or self.metrics.more
+
+    def json(self, again_s: float) -> bytes:
+        """As `schemas.Live`."""
+        parts = self.state, self.events.json(), self.metrics.json(), again_s
+        return b'{%s,"events":%s,"metrics":%s,"again_s":%g}' % parts
 
 
 class Jobs(Protocol):
@@ -110,7 +135,7 @@ class Runs:
 
     def __init__(self, storage: Path, cluster: Jobs, clock: Callable[[], float] = time.monotonic) -> None:
         self.storage, self._jobs, self._clock = storage, cluster, clock
-        self._fresh: dict[object, tuple[float, asyncio.Future[Any]]] = {}
+        self._fresh: dict[object, _Answer] = {}
         self._browsed: dict[str, tuple[int, RunTraces]] = {}
         self._opening = threading.Lock()
 
@@ -191,6 +216,26 @@ class Runs:
                 return
             if not page.more:
                 await asyncio.sleep(POLL_S)
+
+    async def live(self, name: str, events: int | None, metrics: int) -> Live:
+        """All that somebody who looks along has not seen yet.
+
+        Args:
+            events, metrics: where the lines begin that were not seen; of events, None for none of them.
+
+        Raises:
+            UnknownRunError: there is no such run.
+        """
+        state = await self._once(("state", name), lambda: self._state(name))
+        nothing = Page([], [], 0, more=False)
+        try:
+            return Live(
+                state,
+                nothing if events is None else await self.page(name, "events", events, 500),
+                await self.page(name, "metrics", metrics, 1000),
+            )
+        except UnknownRunError:  # the cluster has taken it, and it has no files yet
+            return Live(state, nothing, nothing)
 
     async def evaluations(self, name: str) -> list[dict[str, Any]]:
         """Evaluations by split and epoch, with samples, without which rows were right.
@@ -275,6 +320,13 @@ class Runs:
             report=report,
         )
 
+    async def _state(self, name: str) -> bytes:
+        """The run in full and what its groups do, as the fields of a JSON object: many are given the same."""
+        detail = await self._detail(name)
+        groups = await asyncio.to_thread(activity, RunLayout(self.storage, name).run / "logs")
+        doing = Activity(items=groups).model_dump_json()
+        return f'"run":{detail.model_dump_json()},"activity":{doing}'.encode()
+
     async def _job(self, name: str) -> tuple[str, RunState] | None:
         """As Jobs.newest_of; a cluster that does not answer knows none, and the files are told of all the same."""
         try:
@@ -310,17 +362,33 @@ class Runs:
         """What `work` gives, asked at most once a second by all readers together."""
         now = self._clock()
         known = self._fresh.get(what)
-        if known is None or now - known[0] > FRESH_S:
+        if known is None or now > known.until:
             if len(self._fresh) > _FRESH:  # pages of rows are large
-                self._fresh = {one: then for one, then in self._fresh.items() if now - then[0] <= FRESH_S}
-            known = self._fresh[what] = (now, asyncio.ensure_future(work()))
+                self._fresh = {one: answer for one, answer in self._fresh.items() if now <= answer.until}
+            known = self._fresh[what] = _Answer(asyncio.ensure_future(work()), now, self._clock)
         try:
-            answer: T = await asyncio.shield(known[1])
-            return answer
+            given: T = await asyncio.shield(known.future)
+            return given
         except BaseException:
-            if known[1].done():
+            if known.future.done():
                 self._fresh.pop(what, None)
             raise
+
+
+class _Answer:
+    """What is being worked out since `began`, or was.
+
+    Attributes:
+        until: for so long it is given again.
+    """
+
+    def __init__(self, future: asyncio.Future[Any], began: float, clock: Callable[[], float]) -> None:
+        self.future, self.until = future, began + FRESHEST_S
+
+        def done(_: asyncio.Future[Any]) -> None:
+            self.until = began + min(max(FRESH_S, (clock() - began) / _SHARE), FRESHEST_S)
+
+        future.add_done_callback(done)
 
 
 def _summary(report: Mapping[str, Any]) -> RunSummary:

@@ -4,6 +4,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+_AGAIN = "Seconds until it is worth a look again: the more readers, the more."
+
 
 class Submission(BaseModel):
     """A run to be started, or gone on with: the same name goes on where it stopped."""
@@ -61,6 +63,7 @@ class RunPage(BaseModel):
 
     items: list[RunSummary]
     next: str | None = Field(description="`after` of the next page; null where there is none.")
+    again_s: float = Field(description=_AGAIN)
 
 
 class GroupActivity(BaseModel):
@@ -103,6 +106,16 @@ class Lines(BaseModel):
     items: list[dict[str, Any]]
     next: int = Field(description="`after` of the next page, also where there is nothing more yet.")
     more: bool = Field(description="Whether there is more already.")
+
+
+class Live(BaseModel):
+    """A run, and what has come since somebody looked before."""
+
+    run: RunDetail
+    activity: Activity
+    events: Lines
+    metrics: Lines
+    again_s: float = Field(description=f"{_AGAIN} 0 where there are more lines already.")
 
 
 class Rows(BaseModel):

@@ -11,7 +11,7 @@ const main = document.getElementById("main");
 const trouble = document.getElementById("trouble");
 const crumbs = document.getElementById("crumbs");
 const leave = document.getElementById("leave");
-const SLOWEST_MS = 20000;
+const SOONEST_MS = 2000, SLOWEST_MS = 20000;
 
 /** One view while it is shown. All that it started ends with it. */
 class Page {
@@ -29,41 +29,21 @@ class Page {
     document.title = `${parts.map(([title]) => title).join(" · ") || "Runs"} – orpo_ray`;
   }
 
-  pause(milliseconds, signal = this.signal) {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(resolve, milliseconds);
-      signal.addEventListener("abort", () => { clearTimeout(timer); reject(new DOMException("over", "AbortError")); }, { once: true });
-    });
-  }
-
-  /** Something beside the view, begun again where it fails. */
-  async also(work) {
-    for (let wait = 1000; ; wait = Math.min(2 * wait, SLOWEST_MS)) {
-      try {
-        await work(this.signal);
-        return;
-      } catch (error) {
-        if (this.signal.aborted) return;
-        if (error.status === 401 || error.status === 404) return;
-        await this.pause(wait).catch(() => {});
-      }
-    }
-  }
-
-  /** `work` now and every so many milliseconds; more seldom while it fails, and while nobody looks. */
-  async every(milliseconds, work) {
-    let wait = milliseconds;
+  /** `work` now and again, after the seconds that it gives; more seldom while it fails, and while nobody looks. */
+  async every(work) {
+    let wait = SOONEST_MS;
     while (!this.signal.aborted) {
       try {
-        if (!document.hidden) {
-          await work(this.signal);
+        if (document.hidden) {
+          wait = SOONEST_MS;
+        } else {
+          wait = 1000 * await work(this.signal);
           trouble.hidden = true;
         }
-        wait = milliseconds;
       } catch (error) {
         if (error.name === "AbortError") return;
         if (!this.failed(error)) return;
-        wait = Math.min(2 * wait, SLOWEST_MS);
+        wait = Math.min(2 * Math.max(wait, SOONEST_MS), SLOWEST_MS);
       }
       await new Promise((resolve) => { const timer = setTimeout(resolve, wait); this.#wake = () => { clearTimeout(timer); resolve(); }; });
     }

@@ -1,20 +1,19 @@
 // Runs side by side.
 
-import { get, runPath } from "./api.js";
 import { intervals, lines } from "./charts.js";
 import { accuracy, badge, duration, h, number } from "./dom.js";
-import { accuracyPoints, readMetrics } from "./view-run.js";
+import { accuracyPoints, look, unseen } from "./view-run.js";
 
 export async function compareView(page, names) {
   page.crumbs([["compare", null]]);
   const chosen = names.slice(0, 4);
-  const states = chosen.map(() => ({ after: 0, lines: [] }));
+  const seen = chosen.map(unseen);
   const body = h("div");
   page.show(h("div", { class: "row" }, h("h1", {}, "Compare"), names.length > 4 && h("span", { class: "soft" }, "the first four")), body);
-  await page.every(5000, async (signal) => {
-    const runs = await Promise.all(chosen.map((name) => get(runPath(name), signal)));
-    await Promise.all(chosen.map((name, place) => runs[place].report && readMetrics(name, states[place], signal)));
-    const series = (field) => chosen.map((name, place) => ({ name, points: states[place].lines.filter((line) => line[field] !== undefined).map((line) => [line.step, line[field]]) }));
+  await page.every(async (signal) => {
+    const looks = await Promise.all(chosen.map((name, place) => look(name, seen[place], signal, { events: false })));
+    const runs = looks.map((one) => one.run);
+    const series = (field) => chosen.map((name, place) => ({ name, points: seen[place].lines.filter((line) => line[field] !== undefined).map((line) => [line.step, line[field]]) }));
     const row = (title, value) => h("tr", {}, h("th", { scope: "row" }, title), runs.map((run) => h("td", {}, value(run) ?? "–")));
     const tests = (run) => (run.report?.evaluations ?? []).filter((one) => one.split === "test");
     body.replaceChildren(
@@ -28,5 +27,7 @@ export async function compareView(page, names) {
       h("div", { class: "grid" },
         intervals("Accuracy by epoch", chosen.map((name, place) => ({ name, points: accuracyPoints(runs[place].report) })), runs[0].report?.teacher),
         lines("Loss", series("loss")), lines("Log-odds margin of chosen over rejected", series("margin")), lines("Pairs a second", series("pairs_per_s"))));
+    const again = looks.map((one) => one.again_s);
+    return again.includes(0) ? 0 : Math.max(...again);
   });
 }

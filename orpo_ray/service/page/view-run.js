@@ -1,22 +1,24 @@
 // One run, live.
 
-import { follow, get, post, runPath } from "./api.js";
+import { get, post, runPath } from "./api.js";
 import { bars, intervals, lines } from "./charts.js";
 import { badge, duration, h, number, percent } from "./dom.js";
 
 const LOG_LINES = 200;
 
-/** Adds the new lines of metrics.jsonl to `state`; a file that was cut, as where an attempt failed, is read anew. */
-export async function readMetrics(name, state, signal) {
-  for (;;) {
-    const page = await get(runPath(name, `/metrics?after=${state.after}`), signal);
-    for (const line of page.items) {
-      while (state.lines.length && state.lines.at(-1).step >= line.step) state.lines.pop();
-      state.lines.push(line);
-    }
-    state.after = page.next;
-    if (!page.more) return;
+/** What was seen of a run so far, and where what was not seen begins. */
+export const unseen = () => ({ events: 0, metrics: 0, lines: [] });
+
+/** The run as it is, with the lines that `seen` had not; `seen` is brought up to date. */
+export async function look(name, seen, signal, { events = true } = {}) {
+  const live = await get(runPath(name, `/live?metrics=${seen.metrics}${events ? `&events=${seen.events}` : ""}`), signal);
+  // A step that stands there again is of a new attempt, and so is all that is behind it.
+  for (const line of live.metrics.items) {
+    while (seen.lines.length && seen.lines.at(-1).step >= line.step) seen.lines.pop();
+    seen.lines.push(line);
   }
+  [seen.events, seen.metrics] = [live.events.next, live.metrics.next];
+  return live;
 }
 
 export const accuracyPoints = (report) => (report?.evaluations ?? []).filter((one) => one.split === "test" && one.rate !== null)
@@ -29,30 +31,16 @@ export async function runView(page, name) {
   const log = h("div", { class: "log card", tabindex: 0, "aria-label": "Events" });
   page.show(heading, body, h("h2", {}, "Events"), log);
 
-  const metrics = { after: 0, lines: [] };
+  const seen = unseen();
   const stop = h("button", { class: "danger", click: () => askToStop(page, name) }, "Stop");
 
-  const place = { after: 0 };
-  page.also(async (signal) => {
-    for (;;) {
-      const over = await follow(name, place, (event) => {
-        const near = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-        log.append(h("div", {}, sentence(event)));
-        while (log.childElementCount > LOG_LINES) log.firstChild.remove();
-        if (near) log.scrollTop = log.scrollHeight;
-      }, signal);
-      // Over may be "not yet begun again": a run that is gone on with writes into the same file.
-      await page.pause(over ? 5000 : 1000, signal);
-    }
-  });
-
   let drawn = "";
-  await page.every(2000, async (signal) => {
-    const [run, activity] = await Promise.all([
-      get(runPath(name), signal),
-      get(runPath(name, "/activity"), signal).catch(() => ({ items: [] })),
-    ]);
-    if (run.report) await readMetrics(name, metrics, signal);
+  await page.every(async (signal) => {
+    const { run, activity, events, again_s } = await look(name, seen, signal);
+    const near = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+    log.append(...events.items.slice(-LOG_LINES).map((event) => h("div", {}, sentence(event))));
+    while (log.childElementCount > LOG_LINES) log.firstChild.remove();
+    if (near) log.scrollTop = log.scrollHeight;
     const working = run.state === "running" || run.state === "pending";
     stop.disabled = !working;
     heading.replaceChildren(h("h1", {}, name), badge(run.state),
@@ -60,12 +48,13 @@ export async function runView(page, name) {
       h("span", { class: "push" }),
       h("a", { href: `#/run/${encodeURIComponent(name)}/pairs` }, "Pairs"), h("a", { href: `#/run/${encodeURIComponent(name)}/traces` }, "Traces"), stop);
     // Charts are drawn anew only where there is something new: a cursor stays under the pointer.
-    const now = JSON.stringify([run, activity.items, metrics.after]);
-    if (now === drawn) return;
+    const now = JSON.stringify([run, activity.items, seen.metrics]);
+    if (now === drawn) return again_s;
     drawn = now;
     const focus = body.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label")?.split(".")[0] : null;
-    body.replaceChildren(...parts(run, activity.items, metrics.lines));
+    body.replaceChildren(...parts(run, activity.items, seen.lines));
     if (focus) [...body.querySelectorAll("svg[tabindex]")].find((one) => one.getAttribute("aria-label").startsWith(focus))?.focus();
+    return again_s;
   });
 }
 

@@ -24,13 +24,13 @@ export async function runsView(page) {
     },
   });
 
-  await page.every(3000, async (signal) => {
+  await page.every(async (signal) => {
     const items = [];
-    let next = null;
+    let next = null, again = 0;
     for (let at = 0; at < pages && (at === 0 || next !== null); at += 1) {
       const found = await get(`/v1/runs?limit=50${next ? `&after=${encodeURIComponent(next)}` : ""}`, signal);
       items.push(...found.items);
-      next = found.next;
+      [next, again] = [found.next, found.again_s];
     }
     more.hidden = next === null;
     if (!items.length) {
@@ -38,7 +38,7 @@ export async function runsView(page) {
         h("p", {}, "No runs yet."),
         h("p", {}, "Submit one to this service:"),
         h("pre", {}, `orpo_ray.Client("${location.origin}", token).submit("run.yaml")`)));
-      return;
+      return again;
     }
     const focused = document.activeElement?.getAttribute("aria-label");
     body.replaceChildren(...items.map((run) => h("tr", {},
@@ -52,5 +52,6 @@ export async function runsView(page) {
     if (!table.isConnected) place.replaceChildren(h("div", { class: "card" }, table, more));
     // The row was made anew under the keyboard.
     if (focused) [...body.querySelectorAll("input")].find((box) => box.getAttribute("aria-label") === focused)?.focus();
+    return again;
   });
 }

@@ -136,7 +136,7 @@ def test_runs_are_listed_page_by_page_the_newest_first(api: TestClient, storage:
 
 
 def test_no_runs_are_an_empty_page(api: TestClient) -> None:
-    assert api.get("/v1/runs").json() == {"items": [], "next": None}
+    assert api.get("/v1/runs").json() == {"items": [], "next": None, "again_s": 2.0}
 
 
 @pytest.mark.parametrize("path", ["nothing", "%2e%2e", "%2e", "%2e%2e%2fsecret", "toy%2f..%2f..%2fsecret"])
@@ -269,6 +269,39 @@ def test_streams_that_are_asked_for_at_once_stay_within_their_bound_and_give_the
         asyncio.run(twice())
 
 
+def test_a_look_gives_all_that_was_not_seen(api: TestClient, storage: Path) -> None:
+    layout = write_finished_run(storage)
+    events(layout, *({"kind": "note", "text": str(n)} for n in range(2)))
+    layout.metrics.write_text('{"step": 1}\n{"step": 2}\n')
+    first = api.get("/v1/runs/toy/live", params={"events": 0}).json()
+    assert first["run"] == api.get("/v1/runs/toy").json()
+    assert first["activity"] == api.get("/v1/runs/toy/activity").json()
+    assert first["events"] == api.get("/v1/runs/toy/events").json()
+    assert first["metrics"] == api.get("/v1/runs/toy/metrics").json()
+    assert first["again_s"] == 2
+    layout.metrics.open("a").write('{"step": 3}\n')
+    second = api.get("/v1/runs/toy/live", params={"metrics": first["metrics"]["next"]}).json()
+    assert (second["events"]["items"], second["metrics"]["items"]) == ([], [{"step": 3}])
+    assert api.get("/v1/runs/nothing/live").status_code == 404
+
+
+def test_a_look_at_a_long_run_is_followed_by_the_next_at_once(api: TestClient, storage: Path) -> None:
+    write_finished_run(storage).metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(1001)))
+    first = api.get("/v1/runs/toy/live").json()
+    assert (len(first["metrics"]["items"]), first["metrics"]["more"], first["again_s"]) == (1000, True, 0)
+    second = api.get("/v1/runs/toy/live", params={"metrics": first["metrics"]["next"]}).json()
+    assert (second["metrics"]["items"], second["again_s"]) == ([{"step": 1000}], 2)
+
+
+def test_a_run_that_waits_for_the_cluster_is_looked_at_without_files(
+    api: TestClient, jobs: FakeJobs, storage: Path
+) -> None:
+    jobs.jobs["waiting", str(storage)] = RunState.PENDING
+    found = api.get("/v1/runs/waiting/live", params={"events": 0}).json()
+    assert (found["run"]["state"], found["run"]["report"]) == ("pending", None)
+    assert found["activity"]["items"] == found["events"]["items"] == found["metrics"]["items"] == []
+
+
 def test_evaluations_come_with_samples(api: TestClient, storage: Path) -> None:
     write_finished_run(storage)
     items = api.get("/v1/runs/toy/evaluations").json()["items"]
@@ -328,7 +361,7 @@ def test_openapi_names_every_route_and_what_it_gives(api: TestClient) -> None:
     paths = api.get("/openapi.json").json()["paths"]
     assert set(paths) == {
         "/healthz", "/readyz", "/v1/runs", "/v1/runs/{name}", "/v1/runs/{name}/stop", "/v1/runs/{name}/events",
-        "/v1/runs/{name}/activity", "/v1/runs/{name}/metrics", "/v1/runs/{name}/evaluations", "/v1/runs/{name}/traces", "/v1/runs/{name}/pairs",
+        "/v1/runs/{name}/live", "/v1/runs/{name}/activity", "/v1/runs/{name}/metrics", "/v1/runs/{name}/evaluations", "/v1/runs/{name}/traces", "/v1/runs/{name}/pairs",
     }  # fmt: skip
     for path in paths.values():
         for route in path.values():

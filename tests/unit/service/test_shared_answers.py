@@ -47,6 +47,28 @@ def test_a_page_of_rows_that_many_ask_for(tmp_path: Path, worked_out: list[str])
     assert worked_out == ["pairs"] * 3
 
 
+def test_what_takes_long_is_worked_out_more_seldom(tmp_path: Path) -> None:
+    name = write_traced_run(tmp_path).name
+    now, looked = [0.0], []
+    runs = Runs(tmp_path, FakeJobs(), clock=lambda: now[0])
+
+    async def takes_60_ms(name: str) -> Any:
+        looked.append(now[0])
+        now[0] += 0.06
+        return name
+
+    runs._detail = takes_60_ms  # type: ignore[method-assign, assignment]
+
+    async def ask() -> None:
+        for _ in range(100):
+            await runs.detail(name)
+            now[0] += 0.1
+
+    asyncio.run(ask())
+    # 2 % of the time: every 3 s.
+    assert looked == pytest.approx([0, 3.06, 6.12, 9.18], abs=0.15)
+
+
 def test_answers_that_are_old_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs_module, "_FRESH", 2)
     name = write_traced_run(tmp_path).name
