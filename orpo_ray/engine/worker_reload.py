@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from orpo_ray.engine.owner import EndsWithOwner
 from orpo_ray.weights.link import receive
 
 EXTENSION = "orpo_ray.engine.worker_reload.WorkerReload"
 """For vLLM's `worker_extension_cls`: its methods are called by name through `collective_rpc`."""
 
 
-class WorkerReload:
+class WorkerReload(EndsWithOwner):
     """Mixed into vLLM's worker."""
 
     def replace_weights(self: Any, directory: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orpo_ray.config import RunConfig
+from orpo_ray.engine.owner import EXTENSION
 from orpo_ray.engine.vllm_engine import engine_arguments, prepare_environment
 from orpo_ray.errors import InputError
 from orpo_ray.tasks.prompts import PLAIN_TEMPLATE
@@ -104,6 +105,7 @@ def _engine_options(config: RunConfig) -> dict[str, Any]:
     else:
         options["kv_cache_memory_bytes"] = engine.kv_cache_mib << 20
     template = _chat_template_if_missing(_model(config), remote_code)
+    options["worker_extension_cls"] = EXTENSION
     return options | ({"chat_template": template} if template else {}) | engine.extra
 
 

@@ -4,12 +4,15 @@ import asyncio
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 from typing import Any, TypeVar
 
+import psutil
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -27,6 +30,7 @@ from tests.tiny.models import make_model
 
 pytestmark = pytest.mark.timeout(900)
 
+ROOT = Path(__file__).parents[2]
 BOS, EOS = 1, 2
 PROBED, TRACE = [BOS, 40, 50, 60], [70, 80, 90, 100, 110, EOS]
 CONFIG = EngineConfig(dtype="float32", max_model_len=128, max_num_seqs=32, kv_cache_mib=32)
@@ -279,3 +283,31 @@ def test_a_trace_has_its_end_token_or_was_cut(running: RunningEngine, prompts: l
         assert trace.token_ids.count(EOS) == (0 if trace.truncated else 1)
         assert len(trace.token_ids) == 64 if trace.truncated else trace.token_ids[-1] == EOS
         assert "</s>" not in trace.text
+
+
+def test_an_engine_ends_with_a_killed_sampler(initial: Path) -> None:
+    """Where nobody stops it, as after `ray stop`: EngineCore would wait for good, with its memory."""
+    owner = subprocess.Popen(
+        [sys.executable, "-m", __name__, str(initial)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert owner.stdout is not None
+    while (line := owner.stdout.readline()) and line.strip() != "ready":  # vLLM prints on its way
+        pass
+    engine = psutil.Process(owner.pid).children(recursive=True)
+    owner.kill()
+    owner.wait()
+    _, alive = psutil.wait_procs(engine, timeout=30)
+    for process in alive:
+        process.kill()
+    assert len(engine) >= 2, "EngineCore and its worker"
+    assert not alive
+
+
+async def serve_nobody(model: str) -> None:
+    await Engine.start(model, CONFIG, threads=1)
+    print("ready", flush=True)
+    await asyncio.sleep(600)
+
+
+if __name__ == "__main__":  # the sampler that is killed
+    asyncio.run(serve_nobody(sys.argv[1]))

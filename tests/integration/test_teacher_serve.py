@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +46,18 @@ def config_for(storage: Path, model: Path, **sections: Any) -> RunConfig:
     )
 
 
-def engines() -> list[str]:
-    """Command lines of the vLLM processes below this one."""
+def processes(name: str) -> list[psutil.Process]:
+    """The processes below this one with `name` in their command line."""
     found = []
     for process in psutil.Process().children(recursive=True):
-        try:
-            name = " ".join(process.cmdline()) or process.name()
-        except psutil.NoSuchProcess:
-            continue
-        if "VLLM" in name or "ServeReplica" in name:
-            found.append(name)
+        with suppress(psutil.NoSuchProcess):
+            if name in (" ".join(process.cmdline()) or process.name()):
+                found.append(process)
     return found
+
+
+def engines() -> list[psutil.Process]:
+    return processes("VLLM") + processes("ServeReplica")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +138,36 @@ def _what_was_sampled_is_sampled_again(client: openai.OpenAI, result: dict[str, 
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.parametrize("victim", ["ServeReplica:orpo-ray-teacher:LLMServer", "VLLM::EngineCore", "ServeController"])
+def test_what_serves_the_teacher_is_killed_and_teach_goes_on(
+    victim: str, ray_session: None, model: Path, tmp_path: Path
+) -> None:
+    """A replica, its engine, Serve's controller: each comes back, and no trace is missing or there twice."""
+    prompts = 320
+    task = {"name": "tests.tiny.noise:NoiseTask", "train_size": prompts, "test_size": 8}
+    context = context_of(config_for(tmp_path, model, task=task))
+
+    def kill_once_it_teaches() -> int:
+        end = time.monotonic() + 240
+        while not any(tmp_path.glob("traces/teacher-*/part-*")):
+            assert time.monotonic() < end, "no block was finished"
+            time.sleep(0.05)
+        killed = processes(victim)
+        for process in killed:
+            process.kill()
+        return len(killed)
+
+    with ThreadPoolExecutor(1) as pool:
+        killing = pool.submit(kill_once_it_teaches)
+        result = Teach().run(context)
+        assert killing.result() == 1
+    assert (result["prompts"], result["traces"]) == (prompts, 3 * prompts)
+    store = TraceStore.find(Path(result["path"]), result["key"])
+    assert store is not None
+    assert [len(traces) for _, traces in store.prompts()] == [3] * prompts
+    assert engines() == []
+
+
 def test_a_teacher_that_is_not_up_in_time_says_what_was_missing(tmp_path: Path, model: Path) -> None:
     config = config_for(tmp_path, model, limits={"start_s": 1})
     said = r"limits.start_s: the teacher was not up within 1 s; waited for HTTP proxy [A-Z]+"
