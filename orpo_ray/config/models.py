@@ -84,7 +84,11 @@ class TeacherConfig(Section):
     )
     concurrency: int = option(64, "Most requests in flight.", unit="requests", ge=1)
     request_timeout_s: float = option(300, "Limit of one request.", unit="seconds", gt=0)
-    retries: int = option(5, "Times that a request is tried again after a 429, a 5xx or a broken connection.", ge=0)
+    retries: int = option(
+        5,
+        "Times that a request is tried again after a 429, a 5xx or a broken connection; serve: for limits.start_s at least.",
+        ge=0,
+    )
     engine: EngineConfig = option(EngineConfig(), "serve: the teacher's vLLM engine.")
     serve: ServeConfig = option(ServeConfig(), "serve: replicas and address.")
     trust_remote_code: bool = option(False, "Run code that the model directory brings along.")

@@ -1,5 +1,6 @@
 """How a process reaches the run's teacher: opened on the driver, carried to the actors that ask."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from orpo_ray.config import RunConfig
 from orpo_ray.config.models import TeacherConfig
 from orpo_ray.engine.model_check import check_model
 from orpo_ray.tasks import Task
-from orpo_ray.teacher.api import NO_KEY, ApiTeacher, api_key
+from orpo_ray.teacher.api import LONGEST_WAIT_S, NO_KEY, ApiTeacher, api_key
 from orpo_ray.teacher.key import served_key
 from orpo_ray.teacher.protocol import Teacher
 from orpo_ray.teacher.recorded import DATASET, DatasetTeacher, check_recorded, check_solutions, load_recorded
@@ -22,6 +23,7 @@ class TeacherAccess:
         task: the training task, whose rows may hold solutions.
         base_url, model, key: of the API, for `serve` and `openai`.
         node: id of the Ray node that reaches the API; None where any does.
+        patience_s: for so long at least it is tried again; a replica of our own that died comes back within `limits.start_s`.
     """
 
     config: TeacherConfig
@@ -30,6 +32,7 @@ class TeacherAccess:
     model: str = ""
     key: str = field(default="", repr=False)
     node: str | None = None
+    patience_s: float = 0.0
 
     def connect(self, clients: int = 1) -> Teacher:
         """A client of the teacher, one of `clients` that share its bound of requests in flight.
@@ -45,7 +48,7 @@ class TeacherAccess:
             key=self.key,
             concurrency=max(1, self.config.concurrency // clients),
             timeout_s=self.config.request_timeout_s,
-            retries=self.config.retries,
+            retries=max(self.config.retries, math.ceil(self.patience_s / LONGEST_WAIT_S)),
         )
 
 
@@ -87,7 +90,8 @@ def open_teacher(config: RunConfig, task: Task) -> Iterator[TeacherAccess]:
         from orpo_ray.teacher.serving import serve_teacher
 
         with serve_teacher(config) as endpoint:
-            yield TeacherAccess(teacher, task, endpoint.base_url, endpoint.model, endpoint.key or NO_KEY, endpoint.node)
+            url, key, patience_s = endpoint.base_url, endpoint.key or NO_KEY, config.limits.start_s
+            yield TeacherAccess(teacher, task, url, endpoint.model, key, endpoint.node, patience_s)
     elif teacher.backend == "openai":
         yield TeacherAccess(teacher, task, teacher.base_url or "", teacher.model or "", api_key(teacher))
     else:

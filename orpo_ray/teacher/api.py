@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     import openai
 
 
+LONGEST_WAIT_S = 6.0
+"""The client waits at least so long before a try once it has waited longer and longer: 8 s, less a quarter at most."""
+
 NO_KEY = "none"
 """What is sent where no key is asked for: the `openai` client wants one."""
 

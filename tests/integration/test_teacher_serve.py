@@ -39,7 +39,7 @@ def config_for(storage: Path, model: Path, **sections: Any) -> RunConfig:
     return tiny_config(
         storage,
         Path("student"),
-        task={"name": "tests.tiny.noise:NoiseTask", "train_size": 40, "test_size": 8},
+        task={"name": "tests.tiny.noise:NoiseTask", "train_size": 40, "test_size": 8} | sections.pop("task", {}),
         teacher=teacher | sections.pop("teacher", {}),
         sampling={"k": 3, "max_tokens": 24},
         **sections,
@@ -138,14 +138,14 @@ def _what_was_sampled_is_sampled_again(client: openai.OpenAI, result: dict[str, 
 
 
 @pytest.mark.usefixtures("ray_session")
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["ServeReplica:orpo-ray-teacher:LLMServer", "VLLM::EngineCore", "ServeController"])
 def test_what_serves_the_teacher_is_killed_and_teach_goes_on(
     victim: str, ray_session: None, model: Path, tmp_path: Path
 ) -> None:
     """A replica, its engine, Serve's controller: each comes back, and no trace is missing or there twice."""
-    prompts = 320
-    task = {"name": "tests.tiny.noise:NoiseTask", "train_size": prompts, "test_size": 8}
-    context = context_of(config_for(tmp_path, model, task=task))
+    prompts = 92  # all that there are
+    context = context_of(config_for(tmp_path, model, task={"train_size": prompts}))
 
     def kill_once_it_teaches() -> int:
         end = time.monotonic() + 240
