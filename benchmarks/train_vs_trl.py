@@ -53,6 +53,10 @@ def main() -> None:
         result["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         Path(args.out).write_text(json.dumps(result))
         return
+    if args.profile:
+        args.pairs_per_prompt = args.pairs_per_prompt[-1:]
+        print(profile_ours(args))
+        return
     rows = []
     asked = args.batch
     for pairs in args.pairs_per_prompt:
@@ -89,6 +93,7 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--token-budget", type=int, default=2560, help="our tokens a micro-batch")
     parser.add_argument("--out", help="where to write the results as JSON")
+    parser.add_argument("--profile", action="store_true", help="only ours, one step, by operator: where its time goes")
     parser.add_argument("--side", choices=("ours", "trl"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -187,6 +192,34 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
         unique += sum(group.unique_tokens for group in groups)
         clock.mark()
     return clock.results(args, computed, unique)
+
+
+def profile_ours(args: argparse.Namespace) -> str:
+    """The operators of a step, by their own share of its time, behind a step for warming up."""
+    import torch
+    from torch.profiler import ProfilerActivity
+
+    from orpo_ray.training.model import OrpoModel
+    from orpo_ray.training.sharing import share_batch
+
+    model = OrpoModel(student(args)).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    drawn = batches(args)
+
+    def step() -> None:
+        groups = next(drawn)
+        for micro_batch in share_batch(groups, ranks=1, token_budget=args.token_budget)[0].micro_batches:
+            loss, *_ = model(model.batch(micro_batch, real_rows=len(groups)))
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    with torch.profiler.profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
+        step()
+    table: str = profiler.key_averages(group_by_input_shape=True).table(sort_by="self_cpu_time_total", row_limit=25)
+    return table
 
 
 def run_trl(args: argparse.Namespace) -> dict[str, Any]:

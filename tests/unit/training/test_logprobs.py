@@ -1,5 +1,7 @@
 """Log-probabilities made in chunks are those of the whole logits, with a fraction of their memory."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -51,6 +53,30 @@ def test_bfloat16_weights_get_single_precision_log_probabilities() -> None:
     assert hidden.grad is not None
     assert head.weight.grad is not None
     assert hidden.grad.dtype == head.weight.grad.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("gathered", [1, 2 * 300 * 40, 1 << 20])
+@pytest.mark.parametrize("bias", [False, True])
+def test_bfloat16_gradients_are_as_near_to_the_exact_ones_as_those_of_whole_logits(
+    bias: bool, gathered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many chunks are gathered for a product; in double precision, of the same rounded weights, is exact."""
+    monkeypatch.setattr("orpo_ray.training.logprobs.GATHERED_BYTES", gathered)
+    torch.manual_seed(3)
+    head = nn.Linear(16, 300, bias=bias).bfloat16()
+    target, upstream = torch.randint(0, 300, (101,)), torch.randn(101)
+    hidden = torch.randn(101, 16).bfloat16().requires_grad_()
+    inputs = (hidden, *head.parameters())
+    got = torch.autograd.grad(TokenLogProbs(head, 4 * 300 * 16, 1 << 14)(hidden, target), inputs, upstream)
+    whole = torch.log_softmax(head(hidden).float(), dim=-1).gather(1, target[:, None]).squeeze(1)
+    usual = torch.autograd.grad(whole, inputs, upstream)
+    exact_head = copy.deepcopy(head).double()
+    exact_hidden = hidden.detach().double().requires_grad_()
+    logp = plain(exact_hidden, exact_head, target)
+    exact = torch.autograd.grad(logp, (exact_hidden, *exact_head.parameters()), upstream.double())
+    for ours, other, right in zip(got, usual, exact, strict=True):
+        assert (ours - right).norm() <= 1.5 * (other - right).norm()
+        assert (ours - right).norm() <= 0.01 * right.norm()
 
 
 def test_a_frozen_head_gets_no_gradient() -> None:
