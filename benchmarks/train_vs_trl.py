@@ -218,8 +218,11 @@ def profile_ours(args: argparse.Namespace) -> str:
     step()
     with torch.profiler.profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
         step()
-    table: str = profiler.key_averages(group_by_input_shape=True).table(sort_by="self_cpu_time_total", row_limit=25)
-    return table
+    tables: list[str] = [
+        profiler.key_averages(group_by_input_shape=shapes).table(sort_by="self_cpu_time_total", row_limit=rows)
+        for shapes, rows in ((False, 15), (True, 25))
+    ]
+    return "\n".join(tables)
 
 
 def run_trl(args: argparse.Namespace) -> dict[str, Any]:
