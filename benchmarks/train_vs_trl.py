@@ -170,7 +170,8 @@ class Clock:
         }
 
 
-def run_ours(args: argparse.Namespace) -> dict[str, Any]:
+def our_steps(args: argparse.Namespace) -> Iterator[tuple[int, int]]:
+    """Makes an optimizer step each time that it is asked for the next: tokens that it computed, and unique ones among them."""
     import torch
 
     from orpo_ray.training.model import OrpoModel
@@ -178,9 +179,8 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
 
     model = OrpoModel(student(args)).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    clock = Clock()
-    computed = unique = 0
     for groups in batches(args):
+        computed = 0
         for micro_batch in share_batch(groups, ranks=1, token_budget=args.token_budget)[0].micro_batches:
             batch = model.batch(micro_batch, real_rows=len(groups))
             loss, *_ = model(batch)
@@ -189,7 +189,15 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        unique += sum(group.unique_tokens for group in groups)
+        yield computed, sum(group.unique_tokens for group in groups)
+
+
+def run_ours(args: argparse.Namespace) -> dict[str, Any]:
+    clock = Clock()
+    computed = unique = 0
+    for step_computed, step_unique in our_steps(args):
+        computed += step_computed
+        unique += step_unique
         clock.mark()
     return clock.results(args, computed, unique)
 
@@ -197,27 +205,11 @@ def run_ours(args: argparse.Namespace) -> dict[str, Any]:
 def profile_ours(args: argparse.Namespace) -> str:
     """The operators of a step, by their own share of its time, behind a step for warming up."""
     import torch
-    from torch.profiler import ProfilerActivity
 
-    from orpo_ray.training.model import OrpoModel
-    from orpo_ray.training.sharing import share_batch
-
-    model = OrpoModel(student(args)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
-    drawn = batches(args)
-
-    def step() -> None:
-        groups = next(drawn)
-        for micro_batch in share_batch(groups, ranks=1, token_budget=args.token_budget)[0].micro_batches:
-            loss, *_ = model(model.batch(micro_batch, real_rows=len(groups)))
-            loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-
-    step()
-    with torch.profiler.profile(activities=[ProfilerActivity.CPU], record_shapes=True) as profiler:
-        step()
+    steps = our_steps(args)
+    next(steps)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True) as profiler:
+        next(steps)
     tables: list[str] = [
         profiler.key_averages(group_by_input_shape=shapes).table(sort_by="self_cpu_time_total", row_limit=rows)
         for shapes, rows in ((False, 15), (True, 25))

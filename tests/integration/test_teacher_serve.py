@@ -137,7 +137,6 @@ def _what_was_sampled_is_sampled_again(client: openai.OpenAI, result: dict[str, 
         assert [choice.message.content for choice in answer.choices] == [trace.text for trace in traces]
 
 
-@pytest.mark.usefixtures("ray_session")
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", ["ServeReplica:orpo-ray-teacher:LLMServer", "VLLM::EngineCore", "ServeController"])
 def test_what_serves_the_teacher_is_killed_and_teach_goes_on(
@@ -168,6 +167,7 @@ def test_what_serves_the_teacher_is_killed_and_teach_goes_on(
     assert engines() == []
 
 
+@pytest.mark.usefixtures("ray_session")
 def test_a_teacher_that_is_not_up_in_time_says_what_was_missing(tmp_path: Path, model: Path) -> None:
     config = config_for(tmp_path, model, limits={"start_s": 1})
     said = r"limits.start_s: the teacher was not up within 1 s; waited for HTTP proxy [A-Z]+"
