@@ -16,7 +16,8 @@ def rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Excep
         silence: the error to raise, of how many rows had come, where none came for `limit_s` seconds, as where a block
             waits for an actor that finds no place.
     """
-    stream: Any = ray.remote(num_cpus=0, max_retries=0)(_rows).options(num_returns="streaming").remote(dataset)
+    execution: Any = ray.remote(num_cpus=0, max_restarts=0)(_Execution).remote()
+    stream = execution.rows.options(num_returns="streaming", max_task_retries=0).remote(dataset)
     count = 0
     try:
         while True:
@@ -29,13 +30,17 @@ def rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Excep
                 return
             count += 1
             yield row
-    finally:
-        # Its actors end with it.
-        ray.cancel(stream, force=True)
+    except BaseException:  # GeneratorExit too
+        # The samplers, which it owns, end with it.
+        ray.kill(execution)
+        raise
 
 
-def _rows(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    yield from dataset.iter_rows()
+class _Execution:
+    """An actor, and no task: Ray aborts the whole driver where `ray.cancel(task, force=True)` meets the task's own end."""
+
+    def rows(self, dataset: Dataset) -> Iterator[dict[str, Any]]:
+        yield from dataset.iter_rows()
 
 
 def last_rows_within(dataset: Dataset, limit_s: float, silence: Callable[[int], Exception]) -> Iterator[dict[str, Any]]:

@@ -136,7 +136,6 @@ def _head_port(host: str, port: int, option: str, limit_s: float) -> int:
     try:
         return int(ray.get(asked, timeout=limit_s))
     except GetTimeoutError:
-        ray.cancel(asked, force=True)
         raise WaitTimeout(
             f"{option}: waited {limit_s:g} s for the head node to look for the port on {host}; no worker of Ray started there"
         ) from None
