@@ -6,7 +6,8 @@
 Each reader does what the page does: it looks at the run as soon as the service says that it is worth a look again; and once in five
 looks at the list of runs, a page of pairs or one of traces. Readers come and go in blocks of equal length, and the run's
 optimizer steps are compared between the blocks in which they were there and those in which they were not, so that both sides
-are of one run. Readers share this machine's cores with what else works on it; `taskset` keeps them, and a cluster's nodes, apart.
+are of one run. Readers stand for other machines' browsers: here they take only time that nobody else wants (SCHED_IDLE). What the
+service itself takes, with Serve's controller and proxy and the dashboard that it asks, is summed as seconds of the processor.
 The token is read from ORPO_RAY_SERVICE_TOKEN.
 """
 
@@ -18,13 +19,16 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import statistics
 import time
 from collections import defaultdict
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 PAGE = Path(__file__).resolve().parents[1] / "orpo_ray" / "service" / "page"
 EVERY_S = 2.0
@@ -39,20 +43,21 @@ def main() -> None:
     loads: dict[bool, list[float]] = {False: [], True: []}
     steps: dict[bool, list[dict[str, float]]] = {False: [], True: []}
     failures = 0
-    for block in range(2 * args.blocks):
+    for block in range(2 * args.blocks + 1):
         there = block % 2 == 1
         if there:
             process, pipe = begin_readers(args, headers)
         # From here on: what was done while readers came up, or went, is of neither side.
         after, _ = new_steps(api, args.run, 0)
-        began = time.monotonic()
+        began, used = time.monotonic(), service_seconds()
         while time.monotonic() < began + args.block_s - args.load_every_s:
             loads[there].append(page_load(args.url))
             time.sleep(args.load_every_s)
         time.sleep(max(0.0, began + args.block_s - time.monotonic()))
         _, done = new_steps(api, args.run, after)
         # The time that really went by, not the block's: under readers this very reading takes longer.
-        steps[there].append({"steps": done, "seconds": round(time.monotonic() - began, 2)})
+        took = round(time.monotonic() - began, 2)
+        steps[there].append({"steps": done, "seconds": took, "service_s": round(service_seconds() - used, 2)})
         if there:
             found = pipe.recv()
             process.join()
@@ -70,7 +75,15 @@ def main() -> None:
     }  # fmt: skip
     alone, watched = (pace(steps[there]) for there in (False, True))
     if alone and watched:
-        result["steps_per_s"] = {"alone": alone, "watched": watched, "ratio": round(watched / alone, 3)}
+        result["steps_per_s"] = {
+            "alone": alone, "watched": watched, "ratio": round(watched / alone, 3),
+            "median_of_pairs": paired(steps[False], steps[True]),
+        }  # fmt: skip
+    result["service_share"] = {
+        words: round(sum(block["service_s"] for block in steps[there]) / sum(block["seconds"] for block in steps[there])
+                     / (os.cpu_count() or 1), 4)
+        for there, words in ((False, "alone"), (True, "watched"))
+    }  # fmt: skip
     if args.out:
         Path(args.out).write_text(json.dumps(result, indent=2) + "\n")
     print(table(result))
@@ -81,7 +94,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--url", default="http://127.0.0.1:8000")
     parser.add_argument("--run", required=True, help="name of a run; at work, where its throughput is to be compared")
     parser.add_argument("--readers", type=int, default=50)
-    parser.add_argument("--blocks", type=int, default=3, help="blocks with readers, and as many without")
+    parser.add_argument("--blocks", type=int, default=3, help="blocks with readers, each between two without")
     parser.add_argument("--block-s", type=float, default=20.0)
     parser.add_argument("--load-every-s", type=float, default=3.0, help="pause between two loads of the page")
     parser.add_argument("--out", help="where to write the results as JSON")
@@ -120,6 +133,23 @@ def pace(blocks: list[dict[str, float]]) -> float:
     return round(sum(block["steps"] for block in blocks) / sum(block["seconds"] for block in blocks), 4)
 
 
+def paired(alone: list[dict[str, float]], watched: list[dict[str, float]]) -> float:
+    """Median, over blocks with readers, of their pace by the mean of the blocks before and behind."""
+    paces = [[block["steps"] / block["seconds"] for block in side] for side in (alone, watched)]
+    around = [statistics.mean(paces[0][place : place + 2]) for place in range(len(paces[1]))]
+    return round(statistics.median(mine / theirs for mine, theirs in zip(paces[1], around, strict=True)), 3)
+
+
+def service_seconds() -> float:
+    """Of the processor, taken so far by all of Serve's processes and the dashboard's on this machine."""
+    seconds = 0.0
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if re.search(r"ray::(Serve|Proxy)|dashboard", " ".join(process.cmdline()), re.IGNORECASE):
+                seconds += sum(process.cpu_times()[:2])
+    return seconds
+
+
 def begin_readers(args: argparse.Namespace, headers: dict[str, str]) -> tuple[Any, Any]:
     """Readers in a process of their own, which is up; it sends what they saw when the block is over."""
     context = multiprocessing.get_context("spawn")
@@ -131,6 +161,7 @@ def begin_readers(args: argparse.Namespace, headers: dict[str, str]) -> tuple[An
 
 
 def readers(pipe: Any, url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> None:
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     pipe.send("up")
     pipe.send(asyncio.run(all_readers(url, run, count, seconds, headers)))
 
@@ -190,7 +221,11 @@ def table(result: dict[str, Any]) -> str:
     lines += [f"{name:<32}{times['p50']:>9}{times['p95']:>9}{times['max']:>9}" for name, times in rows]
     if "steps_per_s" in result:
         pace_of = result["steps_per_s"]
-        lines.append(f"{pace_of['alone']} steps a second alone, {pace_of['watched']} watched: {pace_of['ratio']}")
+        lines.append(
+            f"{pace_of['alone']} steps a second alone, {pace_of['watched']} watched: {pace_of['ratio']}; median of blocks {pace_of['median_of_pairs']}"
+        )
+    share = result["service_share"]
+    lines.append(f"the service took {share['alone']:.1%} of all cores alone, {share['watched']:.1%} watched")
     return "\n".join(lines)
 
 

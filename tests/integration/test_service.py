@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from orpo_ray import Client
@@ -82,6 +83,15 @@ def until(true: Callable[[], Any], seconds: float, otherwise: Callable[[], Any],
     return value
 
 
+def niceness_of(name: str) -> list[int]:
+    """Of each thread of this test's processes of a name."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        if name in " ".join(process.cmdline()):
+            found += [os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()]
+    return found
+
+
 def events_of(api: httpx.Client, name: str, wanted: str, last: str = "0") -> list[tuple[str, dict[str, Any]]]:
     """Server-sent events, each with its id, up to the first of the kind `wanted`."""
     seen, identity = [], last
@@ -111,6 +121,7 @@ def test_a_run_is_submitted_followed_and_stopped_through_a_restart(
             with httpx.Client(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as api:
                 assert httpx.get(f"{served.url}/v1/runs").status_code == 401
                 assert api.get("/readyz").json()["ready"] is True
+                assert set(niceness_of("ServeReplica:orpo-ray-service")) == {19}, "the work on a run goes first"
                 with Client(served.url, "b" * 32) as other, pytest.raises(NotAuthorisedError):
                     other.runs()
                 with Client(served.url, TOKEN) as client:
