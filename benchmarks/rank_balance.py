@@ -70,7 +70,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8])
     parser.add_argument("--lengths", choices=LENGTHS, nargs="+", default=list(LENGTHS))
     parser.add_argument("--rows", type=int, default=32, help="groups of a global batch")
-    parser.add_argument("--steps", type=int, default=3, help="global batches")
+    parser.add_argument("--steps", type=int, default=2, help="global batches")
     parser.add_argument(
         "--repeats", type=int, default=3, help="times that each micro-batch is computed; the median counts"
     )
