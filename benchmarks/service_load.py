@@ -31,8 +31,8 @@ import httpx
 import psutil
 
 PAGE = Path(__file__).resolve().parents[1] / "orpo_ray" / "service" / "page"
-EVERY_S = 2.0
-"""Within so many seconds all readers have come."""
+EVERY_S = 25.0
+"""Within so many seconds all readers look for the first time: as often as the service has fifty of them look."""
 
 
 def main() -> None:
@@ -42,11 +42,11 @@ def main() -> None:
     seconds: dict[str, list[float]] = defaultdict(list)
     loads: dict[bool, list[float]] = {False: [], True: []}
     steps: dict[bool, list[dict[str, float]]] = {False: [], True: []}
-    failures = 0
+    failures, seen = 0, [(0, 0)] * args.readers
     for block in range(2 * args.blocks + 1):
         there = block % 2 == 1
         if there:
-            process, pipe = begin_readers(args, headers)
+            process, pipe = begin_readers(args, headers, seen)
         # From here on: what was done while readers came up, or went, is of neither side.
         after, _ = new_steps(api, args.run, 0)
         began, used = time.monotonic(), service_seconds()
@@ -61,7 +61,7 @@ def main() -> None:
         if there:
             found = pipe.recv()
             process.join()
-            failures += found["failures"]
+            failures, seen = failures + found["failures"], found["seen"]
             for route, times in found["seconds"].items():
                 seconds[route] += times
     result: dict[str, Any] = {
@@ -150,35 +150,55 @@ def service_seconds() -> float:
     return seconds
 
 
-def begin_readers(args: argparse.Namespace, headers: dict[str, str]) -> tuple[Any, Any]:
-    """Readers in a process of their own, which is up; it sends what they saw when the block is over."""
+Seen = list[tuple[int, int]]
+"""For each reader, up to where it has read events and metrics."""
+
+
+def begin_readers(args: argparse.Namespace, headers: dict[str, str], seen: Seen) -> tuple[Any, Any]:
+    """Readers in a process of their own, who have all that there is; it sends what they saw when the block is over."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=readers, args=(theirs, args.url, args.run, args.readers, args.block_s, headers))
+    process = context.Process(target=readers, args=(theirs, args.url, args.run, seen, args.block_s, headers))
     process.start()
     ours.recv()
     return process, ours
 
 
-def readers(pipe: Any, url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> None:
+def readers(pipe: Any, url: str, run: str, seen: Seen, seconds: float, headers: dict[str, str]) -> None:
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    pipe.send("up")
-    pipe.send(asyncio.run(all_readers(url, run, count, seconds, headers)))
+    pipe.send(asyncio.run(all_readers(pipe, url, run, seen, seconds, headers)))
 
 
-async def all_readers(url: str, run: str, count: int, seconds: float, headers: dict[str, str]) -> dict[str, Any]:
-    found: dict[str, Any] = {"seconds": defaultdict(list), "failures": 0}
+async def all_readers(
+    pipe: Any, url: str, run: str, seen: Seen, seconds: float, headers: dict[str, str]
+) -> dict[str, Any]:
+    count = len(seen)
+    found: dict[str, Any] = {"seconds": defaultdict(list), "failures": 0, "seen": list(seen)}
     limits = httpx.Limits(max_connections=2 * count + 10)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=60, limits=limits) as api:
+        for place in range(count):  # one opens the page after another
+            found["seen"][place] = await caught_up(api, run, found["seen"][max(0, place - 1)])
+        pipe.send("up")
         end = time.monotonic() + seconds
-        await asyncio.gather(*(reader(api, run, end, place / count * EVERY_S, found) for place in range(count)))
+        await asyncio.gather(*(reader(api, run, end, place, found) for place in range(count)))
     return found
 
 
-async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, found: dict[str, Any]) -> None:
+async def caught_up(api: httpx.AsyncClient, run: str, seen: tuple[int, int]) -> tuple[int, int]:
+    """Up to where there is anything to read, from where somebody else has read to."""
+    while True:
+        answer = await api.get(f"/v1/runs/{run}/live?events={seen[0]}&metrics={seen[1]}")
+        found = answer.raise_for_status().json()
+        seen = found["events"]["next"], found["metrics"]["next"]
+        if found["again_s"] > 0:
+            return seen
+
+
+async def reader(api: httpx.AsyncClient, run: str, end: float, place: int, found: dict[str, Any]) -> None:
     """One page that is looked at."""
+    (events, metrics), one = found["seen"][place], f"/v1/runs/{run}"
+    late = place / len(found["seen"]) * EVERY_S
     await asyncio.sleep(late)
-    one, events, metrics = f"/v1/runs/{run}", 0, 0
     # Not all readers at the same moment, nor each the same thing.
     elsewhere = itertools.cycle(
         [None, None, "/v1/runs", *[None] * 4, f"{one}/pairs", *[None] * 4, f"{one}/traces", None, None]
@@ -198,6 +218,7 @@ async def reader(api: httpx.AsyncClient, run: str, end: float, late: float, foun
             if answer.status_code == 200 and name.endswith("/live"):
                 seen = answer.json()
                 events, metrics, again_s = seen["events"]["next"], seen["metrics"]["next"], seen["again_s"]
+                found["seen"][place] = events, metrics
         await asyncio.sleep(min(again_s, max(0.0, end - time.monotonic())))
 
 
