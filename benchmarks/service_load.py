@@ -95,7 +95,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--run", required=True, help="name of a run; at work, where its throughput is to be compared")
     parser.add_argument("--readers", type=int, default=50)
     parser.add_argument("--blocks", type=int, default=3, help="blocks with readers, each between two without")
-    parser.add_argument("--block-s", type=float, default=20.0)
+    parser.add_argument("--block-s", type=float, default=45.0)
     parser.add_argument("--load-every-s", type=float, default=3.0, help="pause between two loads of the page")
     parser.add_argument("--out", help="where to write the results as JSON")
     return parser.parse_args()

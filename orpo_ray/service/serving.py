@@ -124,9 +124,13 @@ def deployed(
 
 def _yield_to_runs() -> None:
     """The work on a run goes before watching it, where both want the same core: Ray's workers have niceness 15."""
-    for thread in os.listdir("/proc/self/task"):  # Linux keeps it for each, and gives it to those that a thread starts
-        with suppress(OSError):  # it has just ended, or nothing may be changed here
-            os.setpriority(os.PRIO_PROCESS, int(thread), _NICENESS)
+    # Linux keeps it for each thread, and gives it to those that a thread starts; one of the others may start one meanwhile.
+    done: set[str] = set()
+    while new := set(os.listdir("/proc/self/task")) - done:
+        for thread in new:
+            with suppress(OSError):  # it has just ended, or nothing may be changed here
+                os.setpriority(os.PRIO_PROCESS, int(thread), _NICENESS)
+        done |= new
 
 
 def start_service(storage: Path, token: str | None, host: str, port: int, drivers: Placement | None = None) -> str:

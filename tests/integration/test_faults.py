@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import ray
 
@@ -38,6 +37,7 @@ from tests.tiny.fake_engine import (
     write_sums,
 )
 from tests.tiny.models import make_model
+from tests.tiny.processes import session_processes
 from tests.tiny.runs import context_of, teach_by_hand, tiny_config
 
 pytestmark = [pytest.mark.usefixtures("ray_session"), pytest.mark.timeout(900)]
@@ -339,18 +339,6 @@ def lives(directory: Path) -> int:
 def write_model_of(template: Path, directory: Path) -> None:
     for file in template.iterdir():
         (directory / file.name).write_bytes(file.read_bytes())
-
-
-def session_processes(name: str) -> list[psutil.Process]:
-    """Processes of this session's actors of a class."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        try:
-            if name in " ".join(process.cmdline()):
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 600) -> None:

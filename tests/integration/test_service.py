@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ import pytest
 from orpo_ray import Client
 from orpo_ray.client import NotAuthorisedError, RunState
 from orpo_ray.client.local import LocalCluster, end_tree, free_ports
+from orpo_ray.service.pace import SOONEST_S
 from tests.tiny.api import fake_api
 from tests.tiny.browser import Browser, why_none
 from tests.tiny.cluster import ROOT
 from tests.tiny.models import make_model
+from tests.tiny.processes import session_processes
 from tests.tiny.runs import tiny_config
 from tests.tiny.sums_api import sums_script
 
@@ -83,12 +86,12 @@ def until(true: Callable[[], Any], seconds: float, otherwise: Callable[[], Any],
     return value
 
 
-def niceness_of(name: str) -> list[int]:
-    """Of each thread of this test's processes of a name."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        if name in " ".join(process.cmdline()):
-            found += [os.getpriority(os.PRIO_PROCESS, thread.id) for thread in process.threads()]
+def niceness_of(process: psutil.Process) -> set[int]:
+    """Of its threads."""
+    found = set()
+    for thread in process.threads():
+        with suppress(ProcessLookupError):  # it has just ended
+            found.add(os.getpriority(os.PRIO_PROCESS, thread.id))
     return found
 
 
@@ -121,7 +124,8 @@ def test_a_run_is_submitted_followed_and_stopped_through_a_restart(
             with httpx.Client(base_url=served.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=60) as api:
                 assert httpx.get(f"{served.url}/v1/runs").status_code == 401
                 assert api.get("/readyz").json()["ready"] is True
-                assert set(niceness_of("ServeReplica:orpo-ray-service")) == {19}, "the work on a run goes first"
+                [replica] = session_processes("ServeReplica:orpo-ray-service")
+                assert niceness_of(replica) == {19}, "the work on a run goes first"
                 with Client(served.url, "b" * 32) as other, pytest.raises(NotAuthorisedError):
                     other.runs()
                 with Client(served.url, TOKEN) as client:
@@ -172,9 +176,7 @@ def test_a_cluster_of_its_own_ends_with_the_service(tmp_path: Path, environment:
     served = Served(tmp_path, environment)
     try:
         answer = httpx.get(f"{served.url}/v1/runs", headers={"Authorization": f"Bearer {TOKEN}"})
-        assert answer.json()["items"] == []
-        import psutil
-
+        assert answer.json() == {"items": [], "next": None, "again_s": SOONEST_S}
         below = psutil.Process(served.process.pid).children(recursive=True)
         assert any("raylet" in " ".join(process.cmdline()) for process in below)
         served.stop()

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from orpo_ray.phases.teach import Teach
 from orpo_ray.teacher.serving import serve_teacher
 from orpo_ray.traces.store import TraceStore
 from tests.tiny.models import make_model
+from tests.tiny.processes import session_processes
 from tests.tiny.runs import context_of, tiny_config
 
 ROOT = Path(__file__).parents[2]
@@ -46,18 +46,8 @@ def config_for(storage: Path, model: Path, **sections: Any) -> RunConfig:
     )
 
 
-def processes(name: str) -> list[psutil.Process]:
-    """The processes below this one with `name` in their command line."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            if name in (" ".join(process.cmdline()) or process.name()):
-                found.append(process)
-    return found
-
-
 def engines() -> list[psutil.Process]:
-    return processes("VLLM") + processes("ServeReplica")
+    return session_processes("VLLM") + session_processes("ServeReplica")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +141,7 @@ def test_what_serves_the_teacher_is_killed_and_teach_goes_on(
         while not any(tmp_path.glob("traces/teacher-*/part-*")):
             assert time.monotonic() < end, "no block was finished"
             time.sleep(0.05)
-        killed = processes(victim)
+        killed = session_processes(victim)
         for process in killed:
             process.kill()
         return len(killed)
