@@ -78,13 +78,9 @@ def _own_cluster() -> Iterator[None]:
     """A cluster for this service alone, as `Client.local` has it; runs that work on it end with it."""
     from orpo_ray.client.local import LocalCluster
 
-    cluster = LocalCluster()
+    cluster = LocalCluster(haproxy=True)
     try:
-        # As its own processes have it: Ray turns a loopback address into another where it may.
-        os.environ |= {
-            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token, "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-            "RAY_ADDRESS": cluster.gcs_address,
-        }  # fmt: skip
+        os.environ |= cluster.environment
         with _cluster():
             yield
     finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 import httpx
 
 from orpo_ray.client.errors import ClusterError
+from orpo_ray.client.haproxy import PORTS, haproxy_environment
 from orpo_ray.client.operations import Here
 from orpo_ray.config import RunConfig
 from orpo_ray.phases.needs import GIB, check_fits, count_parameters, machine_memory
@@ -28,8 +29,14 @@ _AUTH = ("RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 class LocalCluster:
     """The cluster. It is `ray start --head --block` in a process below this one, and ends with `close`, or at exit.
 
+    Args:
+        cpus: logical ones; as many as a run may want where None.
+        options: of `ray start`.
+        haproxy: put HAProxy in front of what Serve serves.
+
     Attributes:
-        address: of its dashboard; `gcs_address` is where further nodes join.
+        address: of its dashboard; `gcs_address` is where further nodes of this machine join.
+        environment: what a process needs to connect to it as its own processes do.
         here: what submissions to it need to know.
         pid: of the process that all others of the cluster are below.
 
@@ -37,13 +44,13 @@ class LocalCluster:
         ClusterError: Ray did not start; says what it said.
     """
 
-    def __init__(self, cpus: int | None = None, options: Sequence[str] = ()) -> None:
+    def __init__(self, cpus: int | None = None, options: Sequence[str] = (), *, haproxy: bool = False) -> None:
         # Short, since Ray's sockets lie in it, whose paths may have 107 bytes.
         self._directory = Path(tempfile.mkdtemp(prefix="orpo-", dir="/tmp"))
         self.token = secrets.token_hex(32)
         self.here = Here(self._directory, check_machine)
         # The GCS, the dashboard, its agent's two, the runtime environments' agent, and the metrics'.
-        gcs, dashboard, agent, agent_grpc, environments, metrics = free_ports(6)
+        gcs, dashboard, agent, agent_grpc, environments, metrics, *front = free_ports(6 + PORTS)
         self.address, self.gcs_address = f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{gcs}"
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
         command += ["--node-ip-address=127.0.0.1", f"--port={gcs}", "--dashboard-host=127.0.0.1"]
@@ -52,13 +59,16 @@ class LocalCluster:
         command += [f"--metrics-export-port={metrics}", f"--temp-dir={self._directory / 'ray'}"]
         command += [f"--num-cpus={max(_LOGICAL_CPUS, os.cpu_count() or 1) if cpus is None else cpus}"]
         command += [f"--object-store-memory={_object_store()}", *options]
-        environment = {name: value for name, value in os.environ.items() if name not in _AUTH}
-        environment |= {
+        self.environment = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
-            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             # Ray turns the loopback address above into another, unless this switch, of Macs by its name, says not to.
             "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+            **(haproxy_environment(self._directory, front) if haproxy else {}),
+        }
+        environment = {name: value for name, value in os.environ.items() if name not in _AUTH}
+        environment |= self.environment | {
+            "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
         self._log = self._directory / "ray-start.log"
@@ -66,6 +76,7 @@ class LocalCluster:
             self._process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
+        self.environment["RAY_ADDRESS"] = self.gcs_address
         self.pid = self._process.pid
         atexit.register(self.close)
         try:

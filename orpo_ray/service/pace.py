@@ -6,7 +6,7 @@ from collections.abc import Callable
 SOONEST_S = 2.0
 """A reader who is alone looks again after so many seconds."""
 LOOKS_PER_S = 2.0
-"""All readers together look so often, at most: a look takes 18 ms of a core, most of it Serve's own."""
+"""All readers together look so often, at most: a look takes 1 ms of a core behind HAProxy, 6 to 18 behind Serve's own proxy."""
 LATEST_S = 60.0
 """Nobody is told to wait longer, whatever others ask for."""
 

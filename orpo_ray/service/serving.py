@@ -12,7 +12,7 @@ from orpo_ray.client.address import is_loopback
 from orpo_ray.config.secrecy import is_loopback_host, variable_name
 from orpo_ray.errors import InputError, WaitTimeout
 from orpo_ray.teacher.key_gate import digest
-from orpo_ray.teacher.on_serve import NODE_LABEL, ServeError, head_node, standing, start_serve
+from orpo_ray.teacher.on_serve import NODE_LABEL, ServeError, head_node, standing, start_serve, wait_until_routed
 
 if TYPE_CHECKING:
     from ray.serve.deployment import Application
@@ -157,7 +157,9 @@ def start_service(storage: Path, token: str | None, host: str, port: int, driver
             raise WaitTimeout(f"the service was not up within {_START_S:g} s; waited for {now.text}")
         time.sleep(_POLL_S)
     reached = "127.0.0.1" if host in ("0.0.0.0", "::") or is_loopback_host(host) else host
-    return f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    url = f"http://[{reached}]:{port}" if ":" in reached else f"http://{reached}:{port}"
+    wait_until_routed(f"{url}/healthz", end, f"the service was not up within {_START_S:g} s")
+    return url
 
 
 def dashboard_url() -> str:

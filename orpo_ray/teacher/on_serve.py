@@ -1,8 +1,11 @@
 """What any application on Ray Serve needs: Serve itself started, its state told, its end."""
 
 import socket
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import httpx
 
 from orpo_ray.errors import InputError, OrpoRayError, WaitTimeout
 
@@ -11,6 +14,7 @@ if TYPE_CHECKING:
 
 NODE_LABEL = "ray.io/node-id"
 """Ray's own label of every node."""
+_POLL_S = 0.2
 
 
 class ServeError(OrpoRayError):
@@ -82,6 +86,28 @@ def standing(app: str) -> Standing:
     return Standing(running, failed, state(status, app, head))
 
 
+def wait_until_routed(url: str, end: float, limit: str) -> None:
+    """Until `url`, of an application that is up, answers, or the monotonic clock reads `end`; nothing off the head node.
+
+    HAProxy hears of an application a moment after it is up, and answers for itself until then.
+
+    Raises:
+        WaitTimeout: with `limit` in front of its words.
+    """
+    while on_head() and not _routed(url):
+        if time.monotonic() >= end:
+            raise WaitTimeout(f"{limit}; waited for Serve to answer at {url}")
+        time.sleep(_POLL_S)
+
+
+def _routed(url: str) -> bool:
+    try:
+        answer = httpx.get(url, timeout=5, trust_env=False)
+    except httpx.HTTPError:
+        return False
+    return answer.status_code in (httpx.codes.OK, httpx.codes.UNAUTHORIZED)
+
+
 def stop_application(app: str) -> None:
     """Take an application down, and Serve with it where it serves nothing else."""
     from ray import serve
@@ -128,11 +154,10 @@ def _head_port(host: str, port: int, option: str, limit_s: float) -> int:
     import ray
     from ray.exceptions import GetTimeoutError
 
-    head = head_node()["NodeID"]
-    if ray.get_runtime_context().get_node_id() == head:
+    if on_head():
         return _usable_port(host, port, option)
     there: Any = ray.remote(num_cpus=0)(_usable_port)
-    asked = there.options(label_selector={NODE_LABEL: head}).remote(host, port, option)
+    asked = there.options(label_selector={NODE_LABEL: head_node()["NodeID"]}).remote(host, port, option)
     try:
         return int(ray.get(asked, timeout=limit_s))
     except GetTimeoutError:
@@ -141,6 +166,13 @@ def _head_port(host: str, port: int, option: str, limit_s: float) -> int:
         ) from None
     except InputError as error:  # with Ray's own traceback round it
         raise getattr(error, "cause", error) from None
+
+
+def on_head() -> bool:
+    """Whether this process is on the head node's machine."""
+    import ray
+
+    return bool(ray.get_runtime_context().get_node_id() == head_node()["NodeID"])
 
 
 def head_node() -> dict[str, Any]:

@@ -10,7 +10,7 @@ from orpo_ray.config.secrecy import is_loopback_host
 from orpo_ray.errors import TeacherError, WaitTimeout
 from orpo_ray.teacher.app import served_name, teacher_app
 from orpo_ray.teacher.key import served_key
-from orpo_ray.teacher.on_serve import ServeError, head_node, standing, start_serve, stop_application
+from orpo_ray.teacher.on_serve import ServeError, head_node, standing, start_serve, stop_application, wait_until_routed
 
 APP = "orpo-ray-teacher"
 _POLL_S = 0.5
@@ -74,8 +74,10 @@ def start_teacher(config: RunConfig, *, own_clients: bool = True) -> TeacherEndp
     _wait_until_running(end, limit_s)
     reached = head["NodeManagerAddress"] if host in _EVERYWHERE else host
     address = f"[{reached}]" if ":" in reached else reached
+    base_url = f"http://{address}:{port}{route}/v1"
+    wait_until_routed(f"{base_url}/models", end, f"limits.start_s: the teacher was not up within {limit_s:g} s")
     return TeacherEndpoint(
-        f"http://{address}:{port}{route}/v1",
+        base_url,
         served_name(config.teacher.model),
         # A head that offers no CPU could never take the clients that a loopback address binds to it.
         head["NodeID"] if is_loopback_host(host) else None,

@@ -66,11 +66,8 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, st
 
 @pytest.fixture
 def cluster(environment: dict[str, str]) -> Iterator[LocalCluster]:
-    cluster = LocalCluster()
-    environment |= {
-        "RAY_ADDRESS": cluster.gcs_address, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": cluster.token,
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    }  # fmt: skip
+    cluster = LocalCluster(haproxy=True)
+    environment |= cluster.environment
     try:
         yield cluster
     finally:
@@ -93,6 +90,12 @@ def niceness_of(process: psutil.Process) -> set[int]:
         with suppress(ProcessLookupError):  # it has just ended
             found.add(os.getpriority(os.PRIO_PROCESS, thread.id))
     return found
+
+
+def listening(processes: list[psutil.Process]) -> set[str]:
+    """Addresses that they listen at."""
+    connections = [one for process in processes for one in process.net_connections("tcp")]
+    return {one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN}
 
 
 def events_of(api: httpx.Client, name: str, wanted: str, last: str = "0") -> list[tuple[str, dict[str, Any]]]:
@@ -126,6 +129,9 @@ def test_a_run_is_submitted_followed_and_stopped_through_a_restart(
                 assert api.get("/readyz").json()["ready"] is True
                 [replica] = session_processes("ServeReplica:orpo-ray-service")
                 assert niceness_of(replica) == {19}, "the work on a run goes first"
+                assert listening(session_processes("ha.cfg")) == {"127.0.0.1"}, (
+                    "HAProxy's own ports are the machine's too"
+                )
                 with Client(served.url, "b" * 32) as other, pytest.raises(NotAuthorisedError):
                     other.runs()
                 with Client(served.url, TOKEN) as client:
