@@ -40,7 +40,7 @@ SIZES: dict[str, dict[str, int]] = {
 }  # fmt: skip
 """Llamas with a tied output layer; the last is SmolLM2-135M's shape."""
 TRANSPORTS: tuple[Name, ...] = ("filesystem", "shm", "nccl")
-PARTS = ("gather", "probe", "write", "tell", "load", "check", "token")
+PARTS = ("gather", "write and probe", "tell", "load", "check", "token")
 FACTOR, EXTRA_S = 1.5, 0.05
 LIMIT_S = 300.0
 PROMPT, TRACE = list(range(3, 77)), list(range(3, 67))
@@ -171,7 +171,7 @@ class Trainer:
         """Publish version `number`; it, and times of day."""
         import ray
 
-        from orpo_ray.training.publish import gather_student, probe_fact
+        from orpo_ray.training.publish import gather_student, probe_fact, write_probed
         from orpo_ray.weights import Version
         from orpo_ray.weights.probe import FACT
         from orpo_ray.weights.published import remove_versions, version_directory
@@ -180,14 +180,17 @@ class Trainer:
         precision = {"float32": "fp32", "bfloat16": "bf16"}[self._dtype]
         published = gather_student(self.module.student, partitioned=False, rank=0, precision=precision)
         marks["gathered"] = time.time()
-        probe = probe_fact(self, PROMPT, TRACE, self._dtype)
-        marks["probed"] = time.time()
         path = version_directory(self._weights, number, 1)
         version = Version(number, str(path), step=number)
-        copy = transport.publish(
-            path, lambda directory: published.write(directory, self._initial), {"number": number, FACT: probe},
-            published.nbytes,
-        )  # fmt: skip
+        facts: dict[str, Any] = {"number": number}
+
+        def probe() -> dict[str, Any]:
+            return probe_fact(self, PROMPT, TRACE, self._dtype)
+
+        def write(directory: Path) -> None:
+            facts[FACT] = write_probed(published, directory, self._initial, probe)
+
+        copy = transport.publish(path, write, facts, published.nbytes)
         marks["written"] = time.time()
         version = replace(version, copy=copy)
         removable = ray.get(self._board.publish.remote(1, version))
@@ -198,7 +201,7 @@ class Trainer:
 
 def parts_of(marks: dict[str, float]) -> dict[str, float]:
     """Seconds of each part, from the times of day at which the parts ended."""
-    ends = ("step", "gathered", "probed", "written", "told", "loaded", "checked", "first_token")
+    ends = ("step", "gathered", "written", "told", "loaded", "checked", "first_token")
     return {part: marks[end] - marks[start] for part, (start, end) in zip(PARTS, pairwise(ends), strict=True)}
 
 

@@ -26,6 +26,7 @@ from orpo_ray.phases.context import RunContext
 from orpo_ray.phases.evaluator_actor import begin, running_evaluator
 from orpo_ray.phases.growth import Growth
 from orpo_ray.phases.keys import result_of
+from orpo_ray.phases.leftovers import place_given_back
 from orpo_ray.phases.metrics_tail import MetricsTail, read_metrics
 from orpo_ray.phases.phase import Phase
 from orpo_ray.phases.places import Places, ask_ray, find_places
@@ -125,6 +126,7 @@ class Distill(Phase):
         phi = PhiRule.of(config, geometry, initial_diversity(context))
         worker = WorkerSpec(config, layout, geometry, attempt.start, attempt.current, initial.path, phi)
         cpus, gpus = config.resources.trainer_cpus, config.resources.trainer_gpus
+        resources = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
         # Left to itself Train gives a worker group a minute to find its place, and tries again for ever.
         os.environ[_START_TIMEOUT] = str(config.limits.start_s)
         trainer = TorchTrainer(
@@ -137,7 +139,7 @@ class Distill(Phase):
             scaling_config=ScalingConfig(  # type: ignore[call-arg]
                 num_workers=geometry.ranks,
                 use_gpu=gpus > 0,
-                resources_per_worker={"CPU": cpus} | ({"GPU": gpus} if gpus else {}),
+                resources_per_worker=resources,
                 placement_strategy=config.resources.trainer_strategy,
                 label_selector=config.resources.node_labels("trainer") or None,
             ),
@@ -162,7 +164,11 @@ class Distill(Phase):
         def found() -> None:
             board.end_attempt.remote(number, "there is a place for more workers or samplers")
 
-        with sigint_given_back(), Growth(context.config, places, ask_ray, settled=settled, found=found):
+        with (
+            sigint_given_back(),
+            place_given_back(geometry.ranks, resources),
+            Growth(context.config, places, ask_ray, settled=settled, found=found),
+        ):
             left: str | None = trainer.fit().return_value  # type: ignore[attr-defined]
         return left
 

@@ -8,7 +8,8 @@ A student with adapters (train.lora) becomes one of two kinds of directories:
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,8 @@ def gather_weights(student: nn.Module, *, partitioned: bool, rank: int) -> dict[
         partitioned: ZeRO stage 3, where each rank holds a share of each parameter.
 
     Returns:
-        The state on rank 0 (tied weights once), an empty mapping elsewhere.
+        The state on rank 0 (tied weights once), an empty mapping elsewhere. Where parameters are whole and on the CPU, these are
+        they themselves.
     """
     causal = causal_lm(student)
     layers = dict(lora.lora_layers(causal)) if causal is not student else {}
@@ -105,7 +107,8 @@ def gather_weights(student: nn.Module, *, partitioned: bool, rank: int) -> dict[
                 whole = parameter.detach()
                 if layer is not None:
                     whole = lora.merged(layer, whole)
-                state[f"{module}.{kind}"] = whole.to("cpu", copy=True).contiguous()
+                # What is gathered of shares is gone behind this block; the rest nobody changes before it is written.
+                state[f"{module}.{kind}"] = whole.to("cpu", copy=partitioned).contiguous()
     return state
 
 
@@ -119,7 +122,7 @@ def gather_adapter(student: nn.Module, *, partitioned: bool, rank: int) -> dict[
         if id(parameter) in own:
             with _whole([parameter], partitioned):
                 if rank == 0:
-                    state[name] = parameter.detach().to("cpu", copy=True).contiguous()
+                    state[name] = parameter.detach().to("cpu", copy=partitioned).contiguous()
     return state
 
 
@@ -137,6 +140,21 @@ def write_model(directory: Path, state: dict[str, Tensor], template: Path) -> No
     config["dtype"] = str(next(iter(state.values())).dtype).removeprefix("torch.")
     (directory / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     save_file(state, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+
+
+def write_probed(
+    published: Published, directory: Path, template: Path, probe: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
+    """Fill `directory` while the probe is computed: the disk takes the weights, the device does the forward pass.
+
+    Returns:
+        What `probe` returns.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="publish") as writer:
+        writing = writer.submit(published.write, directory, template)
+        found = probe()
+        writing.result()
+    return found
 
 
 def merge_adapter(base: Path, adapter: Path, target: Path) -> None:

@@ -35,7 +35,7 @@ from orpo_ray.training.deepspeed_engine import StepResult, not_finite_error
 from orpo_ray.training.ledger import LedgerWriter
 from orpo_ray.training.metrics import MetricsWriter, StepCounts, live_diversity
 from orpo_ray.training.model import OrpoModel
-from orpo_ray.training.publish import gather_student, probe_fact
+from orpo_ray.training.publish import gather_student, probe_fact, write_probed
 from orpo_ray.training.sharing import share_batch
 from orpo_ray.weights import StalenessGate, Version
 from orpo_ray.weights.board import AttemptStart, answered
@@ -297,7 +297,8 @@ class Rank:
             precision=train.precision,
             adapter_only=train.lora is not None and train.lora.publish == "adapter",
         )
-        probe = self._probe()
+        if self.rank != 0:
+            self._probe()  # with rank 0's, which writes meanwhile
         directory = version_directory(spec.layout.weights, number, spec.start.number)
         epoch, rest = divmod(self._step, self._geometry.steps_per_epoch)
         phi = self._phi if spec.phi.adaptive else ()
@@ -308,12 +309,14 @@ class Rank:
                 "step": self._step,
                 "epoch": self._version.epoch,
                 "attempt": spec.start.number,
-                PROBE: probe,
             }
             facts |= {"phi": list(phi)} if phi else {}
-            copy = self.transport.publish(
-                directory, lambda path: published.write(path, Path(spec.initial)), facts, published.nbytes
-            )
+
+            def write(path: Path) -> None:
+                # Before the manifest is written, which is the last of a version's files.
+                facts[PROBE] = write_probed(published, path, Path(spec.initial), self._probe)
+
+            copy = self.transport.publish(directory, write, facts, published.nbytes)
             version = replace(self._version, copy=copy)
             removable = self._answered(self._board.publish.remote(spec.start.number, version))
             remove_versions(removable)

@@ -29,7 +29,7 @@ class Transport(Protocol):
         Args:
             final: its directory on the storage.
             write: fills the directory that it is given.
-            facts: put into the manifest beside the files' sizes.
+            facts: put into the manifest beside the files' sizes; `write` may still add to them.
             size: bytes of its weights.
 
         Returns:

@@ -12,6 +12,7 @@ from typing import Any
 from orpo_ray.config import Geometry
 from orpo_ray.pairs import PairSource, PhiRule, Plan
 from orpo_ray.phases.context import RunContext
+from orpo_ray.phases.needs import logical_cpus
 from tests.tiny.fake_engine import write_sums
 from tests.tiny.runs import context_of, tiny_config
 
@@ -75,8 +76,9 @@ def main(storage: Path, student: Path, epochs: int) -> None:
     from orpo_ray.phases.evaluate import Evaluate
     from tests.tiny.cluster import start_ray
 
-    start_ray()
     context = chaos_context(storage, student, epochs)
+    # As many as a cluster of the run's own has: what a killed process leaves taken is missing.
+    start_ray(logical_cpus(context.config, 1))
     notes = storage / "notes.txt"
 
     def say(kind: str, **facts: Any) -> None:
