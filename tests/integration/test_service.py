@@ -129,9 +129,9 @@ def test_a_run_is_submitted_followed_and_stopped_through_a_restart(
                 assert api.get("/readyz").json()["ready"] is True
                 [replica] = session_processes("ServeReplica:orpo-ray-service")
                 assert niceness_of(replica) == {19}, "the work on a run goes first"
-                assert listening(session_processes("ha.cfg")) == {"127.0.0.1"}, (
-                    "HAProxy's own ports are the machine's too"
-                )
+                if "RAY_SERVE_ENABLE_HA_PROXY" in environment:  # not on a Mac
+                    own_ports = listening(session_processes("ha.cfg"))
+                    assert own_ports == {"127.0.0.1"}, "HAProxy's own ports are the machine's too"
                 with Client(served.url, "b" * 32) as other, pytest.raises(NotAuthorisedError):
                     other.runs()
                 with Client(served.url, TOKEN) as client:
