@@ -1,4 +1,4 @@
-"""HAProxy in front of Ray Serve, in place of Serve's own proxy: a request costs a fifteenth of the processor's time.
+"""HAProxy in front of Ray Serve, in place of Serve's own proxy: a request costs a tenth of the processor's time.
 
 Ray brings it along on Linux. It is for a cluster that is one machine: HAProxy asks replicas where they listen, and on the
 loopback address no other machine's can be asked.
