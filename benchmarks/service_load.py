@@ -145,7 +145,7 @@ def service_seconds() -> float:
     seconds = 0.0
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if re.search(r"ray::(Serve|Proxy|HAProxy)|haproxy|dashboard", " ".join(process.cmdline()), re.IGNORECASE):
+            if re.search(r"ray::(Serve|Proxy)|haproxy|dashboard", " ".join(process.cmdline()), re.IGNORECASE):
                 seconds += sum(process.cpu_times()[:2])
     return seconds
 

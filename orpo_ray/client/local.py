@@ -59,7 +59,7 @@ class LocalCluster:
         command += [f"--metrics-export-port={metrics}", f"--temp-dir={self._directory / 'ray'}"]
         command += [f"--num-cpus={max(_LOGICAL_CPUS, os.cpu_count() or 1) if cpus is None else cpus}"]
         command += [f"--object-store-memory={_object_store()}", *options]
-        self.environment = {
+        own = {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
             # Ray turns the loopback address above into another, unless this switch, of Macs by its name, says not to.
@@ -67,7 +67,9 @@ class LocalCluster:
             **(haproxy_environment(self._directory, front) if haproxy else {}),
         }
         environment = {name: value for name, value in os.environ.items() if name not in _AUTH}
-        environment |= self.environment | {
+        # Ray itself is not to be told where its cluster is: it is about to start one.
+        self.environment = own | {"RAY_ADDRESS": self.gcs_address}
+        environment |= own | {
             "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         }
@@ -76,7 +78,6 @@ class LocalCluster:
             self._process = subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-        self.environment["RAY_ADDRESS"] = self.gcs_address
         self.pid = self._process.pid
         atexit.register(self.close)
         try:

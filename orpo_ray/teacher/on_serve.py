@@ -94,7 +94,9 @@ def wait_until_routed(url: str, end: float, limit: str) -> None:
     Raises:
         WaitTimeout: with `limit` in front of its words.
     """
-    while on_head() and not _routed(url):
+    if not on_head():
+        return
+    while not _routed(url):
         if time.monotonic() >= end:
             raise WaitTimeout(f"{limit}; waited for Serve to answer at {url}")
         time.sleep(_POLL_S)

@@ -46,4 +46,7 @@ def test_past_its_limit_it_says_what_it_waited_for(monkeypatch: pytest.MonkeyPat
 
 def test_elsewhere_than_on_the_head_the_address_may_not_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_serve, "on_head", lambda: False)
-    on_serve.wait_until_routed("http://127.0.0.1:9/healthz", time.monotonic(), "the limit")
+    statuses = [404, 200]
+    with answering(statuses) as url:
+        on_serve.wait_until_routed(url, time.monotonic(), "the limit")
+    assert statuses == [404, 200], "nobody was asked"
